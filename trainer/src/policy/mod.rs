@@ -1,0 +1,3 @@
+//! The policy: a decoder with real weights.
+
+pub mod config;
