@@ -18,3 +18,13 @@ pub mod record;
 pub mod reward;
 pub mod rollout;
 pub mod seed;
+
+pub mod batch;
+pub mod optimizer;
+pub mod selection;
+
+/// The device of unit tests: the portable CPU backend, without gradients.
+#[cfg(test)]
+pub(crate) fn test_device() -> burn::tensor::Device {
+    burn::tensor::Device::default()
+}

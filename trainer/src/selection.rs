@@ -1,0 +1,99 @@
+//! Which prompts a step rolls out. Stateless: the choice is a function of (seed, step), so a
+//! resumed run chooses what the uninterrupted one would have.
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::InvalidValue;
+use crate::record::PromptId;
+use crate::seed::{Stage, stream};
+
+/// How prompts are chosen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SelectionMethod {
+    /// Every prompt once per epoch, in a seeded order that changes with the epoch.
+    #[default]
+    Uniform,
+}
+
+/// The section `[selection]`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SelectionConfig {
+    /// How prompts are chosen.
+    pub method: SelectionMethod,
+    /// P: prompts per step, at least 1.
+    pub prompts_per_step: usize,
+}
+
+impl Default for SelectionConfig {
+    fn default() -> Self {
+        Self { method: SelectionMethod::Uniform, prompts_per_step: 16 }
+    }
+}
+
+impl SelectionConfig {
+    /// # Errors
+    /// If `prompts_per_step` is zero.
+    pub fn validate(&self) -> Result<(), InvalidValue> {
+        if self.prompts_per_step == 0 {
+            return Err(InvalidValue::new("selection.prompts_per_step", 0, "at least 1"));
+        }
+        Ok(())
+    }
+}
+
+/// Indices of the prompts of `step` (counted from 0) among `num_prompts`.
+///
+/// # Panics
+/// If `num_prompts` is zero; an empty dataset is refused at load time.
+pub fn select(config: &SelectionConfig, seed: u64, step: u64, num_prompts: usize) -> Vec<usize> {
+    assert!(num_prompts > 0, "select: no prompts");
+    match config.method {
+        SelectionMethod::Uniform => {
+            uniform(seed, step * config.prompts_per_step as u64, config.prompts_per_step, num_prompts)
+        }
+    }
+}
+
+/// `count` places of the endless sequence of shuffled epochs, from place `start`.
+fn uniform(seed: u64, start: u64, count: usize, num_prompts: usize) -> Vec<usize> {
+    let mut chosen = Vec::with_capacity(count);
+    let mut current: Option<(u64, Vec<usize>)> = None;
+    for place in start..start + count as u64 {
+        let epoch = place / num_prompts as u64;
+        if current.as_ref().is_none_or(|(held, _)| *held != epoch) {
+            let mut order: Vec<usize> = (0..num_prompts).collect();
+            stream(seed, Stage::Select, epoch, PromptId(0), 0).shuffle(&mut order);
+            current = Some((epoch, order));
+        }
+        if let Some((_, order)) = &current {
+            chosen.push(order[(place % num_prompts as u64) as usize]);
+        }
+    }
+    chosen
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_prompt_comes_once_per_epoch_in_changing_order() {
+        let config = SelectionConfig { prompts_per_step: 4, ..SelectionConfig::default() };
+        let places: Vec<usize> = (0..5).flat_map(|step| select(&config, 7, step, 10)).collect();
+        let (mut first, mut second) = (places[..10].to_vec(), places[10..].to_vec());
+        assert_ne!(first, second);
+        first.sort_unstable();
+        second.sort_unstable();
+        assert_eq!(first, (0..10).collect::<Vec<_>>());
+        assert_eq!(second, first);
+    }
+
+    #[test]
+    fn a_step_does_not_depend_on_the_steps_before() {
+        let config = SelectionConfig { prompts_per_step: 3, ..SelectionConfig::default() };
+        assert_eq!(select(&config, 1, 9, 8), select(&config, 1, 9, 8));
+        assert_ne!(select(&config, 1, 9, 8), select(&config, 2, 9, 8));
+    }
+}
