@@ -1,0 +1,291 @@
+//! The update of one step: mini-batches, micro-batches, loss, backward, optimizer.
+//!
+//! Denominators are those of the whole mini-batch, so micro-batches add up to the same gradient
+//! however the rows are cut. Rows that cannot contribute (advantage exactly zero and no other term
+//! in the loss) are counted in the denominators and never run.
+
+use std::time::Instant;
+
+use burn::optim::GradientsParams;
+use burn::module::Module;
+use burn::tensor::{Device, Tensor};
+use rlvr_core::{
+    Aggregation, Denominators, GrpoBatch, GrpoLoss, KlPenalty, LossSums, penalty_to_go, token_penalties,
+};
+use thiserror::Error;
+
+use crate::batch::{MicroBatch, Row, microbatches};
+use crate::gradient::{ScoringSettings, accumulate, backward, forward, logprobs};
+use crate::optimizer::{Optimizer, StepOutcome};
+use crate::policy::decoder::Decoder;
+use crate::record::PromptId;
+use crate::seed::{Stage, stream};
+
+/// How one step's rows become optimizer steps.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct UpdateSettings {
+    /// Passes over the rows.
+    pub inner_epochs: usize,
+    /// Optimizer steps per pass.
+    pub minibatches: usize,
+    /// Padded positions of one forward pass.
+    pub max_tokens_per_microbatch: usize,
+    /// How log-probs are computed.
+    pub scoring: ScoringSettings,
+    /// KL penalty in the reward; needs a reference.
+    pub kl_in_reward: Option<KlPenalty>,
+    /// Seed of the run, for the order of rows.
+    pub seed: u64,
+    /// The step, counted from 0.
+    pub step: u64,
+    /// Learning rate of this step.
+    pub learning_rate: f64,
+}
+
+/// What an update did.
+#[derive(Clone, Debug, Default)]
+pub struct UpdateOutcome {
+    /// Sums over every inner step; divide once.
+    pub sums: LossSums,
+    /// Optimizer steps taken.
+    pub num_inner_steps: usize,
+    /// Inner steps that a non-finite loss or gradient cancelled.
+    pub num_skipped_steps: usize,
+    /// Global gradient norm before clipping, one per inner step taken.
+    pub grad_norms: Vec<f64>,
+    /// Rows that never ran because they could not contribute.
+    pub num_idle_rows: usize,
+    /// Positions that went through forward and backward, padding excluded.
+    pub num_update_tokens: usize,
+    /// Seconds of frozen forwards (old and reference log-probs).
+    pub frozen_secs: f64,
+}
+
+/// The device failed while a number was read.
+#[derive(Debug, Error)]
+#[error("read the loss from the device: {0}")]
+pub struct UpdateError(String);
+
+/// Everything an inner step needs besides the policy and the rows.
+struct Context<'a> {
+    loss: &'a GrpoLoss,
+    reference: Option<&'a Decoder>,
+    settings: &'a UpdateSettings,
+    device: Device,
+    /// True if a row whose advantage is zero still has a gradient.
+    needs_idle_rows: bool,
+}
+
+/// Moves `policy` by one step's rows; returns it with what happened. `old_logprobs` of every row
+/// that ran are filled in.
+///
+/// # Errors
+/// If the device cannot be read.
+pub fn update(
+    mut policy: Decoder,
+    optimizer: &mut Optimizer,
+    rows: &mut [Row],
+    loss: &GrpoLoss,
+    reference: Option<&Decoder>,
+    settings: &UpdateSettings,
+) -> Result<(Decoder, UpdateOutcome), UpdateError> {
+    let device = policy.head_weight().device().inner();
+    let needs_idle_rows = needs_idle_rows(loss) || settings.kl_in_reward.is_some();
+    let context = Context { loss, reference, settings, device, needs_idle_rows };
+    let mut outcome = UpdateOutcome::default();
+    if !needs_idle_rows {
+        outcome.num_idle_rows = rows.iter().filter(|row| row.advantage == 0.0).count();
+    }
+    let plan = inner_steps(rows.len(), settings);
+    if plan.len() > 1 {
+        let started = Instant::now();
+        freeze_old_logprobs(&policy.valid(), rows, &context)?;
+        outcome.frozen_secs += started.elapsed().as_secs_f64();
+    }
+    for members in plan {
+        let gradients = minibatch_gradients(&policy, rows, &members, &context, &mut outcome)?;
+        let Some((gradients, is_finite)) = gradients else { continue };
+        if !is_finite {
+            outcome.num_skipped_steps += 1;
+            continue;
+        }
+        let (moved, step) = optimizer.step(settings.learning_rate, policy, gradients);
+        policy = moved;
+        match step {
+            StepOutcome::Applied { grad_norm } => {
+                outcome.grad_norms.push(grad_norm);
+                outcome.num_inner_steps += 1;
+            }
+            StepOutcome::SkippedNonFinite => outcome.num_skipped_steps += 1,
+        }
+    }
+    Ok((policy, outcome))
+}
+
+/// True if rows of zero advantage move the gradient: through a KL or entropy term, or through a
+/// denominator that is local to the micro-batch.
+fn needs_idle_rows(loss: &GrpoLoss) -> bool {
+    let config = loss.config();
+    config.kl.is_some()
+        || config.entropy_coef != 0.0
+        || matches!(config.aggregation, Aggregation::LocalTokenMean)
+}
+
+/// Row indices of each inner step. A single mini-batch keeps the order of the rows; several are
+/// cut from a seeded shuffle, new in each epoch.
+fn inner_steps(num_rows: usize, settings: &UpdateSettings) -> Vec<Vec<usize>> {
+    let mut plan = Vec::new();
+    if num_rows == 0 {
+        return plan;
+    }
+    let minibatch_rows = num_rows.div_ceil(settings.minibatches.max(1));
+    for epoch in 0..settings.inner_epochs {
+        let mut order: Vec<usize> = (0..num_rows).collect();
+        if settings.minibatches > 1 {
+            let key = PromptId(epoch as u64);
+            stream(settings.seed, Stage::Update, settings.step, key, 0).shuffle(&mut order);
+        }
+        plan.extend(order.chunks(minibatch_rows).map(<[usize]>::to_vec));
+    }
+    plan
+}
+
+/// Fills `old_logprobs` of every row that will run, under the weights at the start of the step.
+fn freeze_old_logprobs(
+    frozen: &Decoder,
+    rows: &mut [Row],
+    context: &Context,
+) -> Result<(), UpdateError> {
+    let running: Vec<usize> = (0..rows.len())
+        .filter(|&row| context.needs_idle_rows || rows[row].advantage != 0.0)
+        .collect();
+    let found = score_rows(frozen, rows, &running, context.settings, &context.device)?;
+    for (row, logprobs) in running.into_iter().zip(found) {
+        rows[row].old_logprobs = Some(logprobs);
+    }
+    Ok(())
+}
+
+/// Log-probs of the completion tokens of `members` under frozen weights, in their order.
+///
+/// # Errors
+/// If the device cannot be read.
+pub fn score_rows(
+    frozen: &Decoder,
+    rows: &[Row],
+    members: &[usize],
+    settings: &UpdateSettings,
+    device: &Device,
+) -> Result<Vec<Vec<f32>>, UpdateError> {
+    let views: Vec<&Row> = members.iter().map(|&row| &rows[row]).collect();
+    let mut found = vec![Vec::new(); members.len()];
+    for batch in microbatches(&views, settings.max_tokens_per_microbatch) {
+        let batch_rows: Vec<&Row> = batch.iter().map(|&view| views[view]).collect();
+        let tensors = MicroBatch::new(&batch_rows, device);
+        let packed = read(logprobs(frozen, &tensors, &settings.scoring))?;
+        for (view, values) in batch.into_iter().zip(tensors.split(&packed)) {
+            found[view] = values;
+        }
+    }
+    Ok(found)
+}
+
+/// Gradient of one mini-batch and whether its loss is finite; `None` if no row has a gradient.
+fn minibatch_gradients(
+    policy: &Decoder,
+    rows: &mut [Row],
+    members: &[usize],
+    context: &Context,
+    outcome: &mut UpdateOutcome,
+) -> Result<Option<(GradientsParams, bool)>, UpdateError> {
+    let denominators = Denominators {
+        num_tokens: members.iter().map(|&row| rows[row].num_completion_tokens()).sum(),
+        num_sequences: members.len(),
+    };
+    let running: Vec<usize> = members
+        .iter()
+        .copied()
+        .filter(|&row| context.needs_idle_rows || rows[row].advantage != 0.0)
+        .collect();
+    let views: Vec<&Row> = running.iter().map(|&row| &rows[row]).collect();
+    let (mut gradients, mut sums, mut frozen) = (None, LossSums::default(), Vec::new());
+    for batch in microbatches(&views, context.settings.max_tokens_per_microbatch) {
+        let batch_rows: Vec<&Row> = batch.iter().map(|&view| views[view]).collect();
+        outcome.num_update_tokens += batch_rows.iter().map(|row| row.tokens.len()).sum::<usize>();
+        let part = microbatch_gradients(policy, &batch_rows, context, denominators, outcome)?;
+        gradients = Some(accumulate(policy, gradients, part.gradients));
+        sums.add(&part.sums);
+        frozen.extend(batch.into_iter().map(|view| running[view]).zip(part.old_logprobs));
+    }
+    for (row, logprobs) in frozen {
+        rows[row].old_logprobs.get_or_insert(logprobs);
+    }
+    let is_finite = sums.loss().is_finite();
+    outcome.sums.add(&sums);
+    Ok(gradients.map(|gradients| (gradients, is_finite)))
+}
+
+/// Result of one micro-batch.
+struct MicroBatchResult {
+    gradients: GradientsParams,
+    sums: LossSums,
+    /// Log-probs under the current weights, one vector per row.
+    old_logprobs: Vec<Vec<f32>>,
+}
+
+fn microbatch_gradients(
+    policy: &Decoder,
+    rows: &[&Row],
+    context: &Context,
+    denominators: Denominators,
+    outcome: &mut UpdateOutcome,
+) -> Result<MicroBatchResult, UpdateError> {
+    let scoring = &context.settings.scoring;
+    let batch = MicroBatch::new(rows, &context.device);
+    let started = Instant::now();
+    let ref_logprobs = context
+        .reference
+        .map(|reference| batch.unpack(logprobs(reference, &batch, scoring)));
+    outcome.frozen_secs += started.elapsed().as_secs_f64();
+
+    let pass = forward(policy, &batch, scoring);
+    let current = pass.scores.logprobs.clone();
+    let policy_logprobs = pass.scores.logprobs.clone().autodiff().require_grad();
+    let needs_entropy = context.loss.config().entropy_coef != 0.0;
+    let entropies = pass.scores.entropies.clone().autodiff();
+    let entropies = if needs_entropy { entropies.require_grad() } else { entropies };
+    // First inner step: the policy is its own old policy, no second forward is needed.
+    let old_logprobs = batch.old_logprobs.clone().unwrap_or_else(|| batch.unpack(current.clone()));
+    let penalties = context.settings.kl_in_reward.zip(ref_logprobs.clone()).map(|(kl, reference)| {
+        let mask = batch.completion_mask.clone();
+        penalty_to_go(token_penalties(old_logprobs.clone(), reference, mask.clone(), kl), mask)
+    });
+    let output = context.loss.forward(
+        GrpoBatch {
+            policy_logprobs: batch.unpack(policy_logprobs.clone()),
+            old_logprobs,
+            ref_logprobs,
+            sampler_logprobs: Some(batch.sampler_logprobs.clone()),
+            entropies: Some(batch.unpack(entropies.clone())),
+            advantages: batch.advantages.clone(),
+            token_penalties: penalties,
+            completion_mask: batch.completion_mask.clone(),
+        },
+        denominators,
+    );
+    let loss_gradients = output.loss.backward();
+    let grad_logprobs = policy_logprobs
+        .grad(&loss_gradients)
+        .unwrap_or_else(|| current.zeros_like());
+    let grad_entropies = needs_entropy.then(|| entropies.grad(&loss_gradients)).flatten();
+    let gradients = backward(policy, pass, &batch, grad_logprobs, grad_entropies, scoring);
+    Ok(MicroBatchResult {
+        gradients,
+        sums: output.sums.read().map_err(|err| UpdateError(format!("{err:?}")))?,
+        old_logprobs: batch.split(&read(current)?),
+    })
+}
+
+fn read(values: Tensor<1>) -> Result<Vec<f32>, UpdateError> {
+    values.try_into_vec_as::<f32>().map_err(|err| UpdateError(format!("{err:?}")))
+}
