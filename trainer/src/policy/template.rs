@@ -173,13 +173,20 @@ impl ChatTemplate {
         context.insert("tools".into(), tools);
         context.insert("documents".into(), Value::Null);
         context.insert("add_generation_prompt".into(), add_generation_prompt.into());
-        self.environment
-            .get_template(NAME)
-            .and_then(|template| template.render(Value::Object(context)))
-            .map_err(|error| TemplateError::Render {
-                path: self.path.clone(),
-                reason: error.to_string(),
-            })
+        let refused = |reason: String| TemplateError::Render {
+            path: self.path.clone(),
+            reason,
+        };
+        let render = || {
+            let template = self.environment.get_template(NAME)?;
+            template.render(Value::Object(context))
+        };
+        // The engine panics on a few odd slices (a backwards one of an empty text), and a template
+        // is input like any other.
+        match std::panic::catch_unwind(std::panic::AssertUnwindSafe(render)) {
+            Ok(rendered) => rendered.map_err(|error| refused(error.to_string())),
+            Err(_) => Err(refused("the template engine stopped".into())),
+        }
     }
 }
 
@@ -228,4 +235,120 @@ fn without_generation_tags(source: &str) -> String {
     }
     result.push_str(rest);
     result
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fixtures() -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures")
+    }
+
+    /// Renderings by Jinja itself, made by `fixtures/reference/template_golden.py`.
+    #[test]
+    fn renderings_equal_those_of_jinja() {
+        let golden = std::fs::read_to_string(fixtures().join("golden/templates.json")).unwrap();
+        let cases: Vec<Value> = serde_json::from_str(&golden).unwrap();
+        assert!(cases.len() > 20);
+        for case in cases {
+            let name = format!("{}.jinja", case["template"].as_str().unwrap());
+            let path = fixtures().join("templates").join(&name);
+            let source = std::fs::read_to_string(&path).unwrap();
+            let tokens = json!({ "bos_token": "<s>", "eos_token": "</s>" });
+            let template = ChatTemplate::new(&path, &source, tokens.as_object().unwrap().clone());
+            let template = template.unwrap().with_options(TemplateOptions {
+                variables: case["variables"].as_object().unwrap().clone(),
+                ..TemplateOptions::default()
+            });
+            let rendered = template.render_json(
+                case["messages"].clone(),
+                case["tools"].clone(),
+                case["add_generation_prompt"].as_bool().unwrap(),
+            );
+            match (rendered, case["text"].as_str(), case["error"].as_str()) {
+                (Ok(text), Some(expected), None) => assert_eq!(text, expected, "{name}"),
+                (Err(error), None, Some(expected)) => {
+                    let message = error.to_string();
+                    assert!(
+                        message.contains(expected) && message.contains(&name),
+                        "{message}"
+                    );
+                }
+                (other, ..) => panic!("{name}: {other:?}, expected {case}"),
+            }
+        }
+    }
+
+    #[test]
+    fn the_date_is_an_option() {
+        let source = "{{ strftime_now('%a %d %b %Y') }}";
+        let template = ChatTemplate::new(Path::new("t"), source, Map::new()).unwrap();
+        assert_eq!(template.render(&[], false).unwrap(), "Fri 26 Jul 2024");
+        let date = Date {
+            year: 2025,
+            month: 2,
+            day: 9,
+        };
+        let template = template.with_options(TemplateOptions {
+            date,
+            ..TemplateOptions::default()
+        });
+        assert_eq!(template.render(&[], false).unwrap(), "Sun 09 Feb 2025");
+    }
+
+    #[test]
+    fn a_failing_engine_is_an_error() {
+        let source = "{{ messages[0].content[::-1] }}";
+        let template = ChatTemplate::new(Path::new("some.jinja"), source, Map::new()).unwrap();
+        let empty = ChatMessage {
+            role: "user".into(),
+            content: String::new(),
+        };
+        let error = template.render(&[empty], false).unwrap_err().to_string();
+        assert!(error.contains("`some.jinja` refused"), "{error}");
+    }
+
+    #[test]
+    fn templates_are_found_in_both_files_and_errors_name_them() {
+        let folder = tempfile::tempdir().unwrap();
+        let write =
+            |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+        let open = || ChatTemplate::open(folder.path());
+        let text = || open().unwrap().unwrap().render(&[], true).unwrap();
+        assert!(open().unwrap().is_none());
+        write("tokenizer_config.json", "{\"chat_template\": null}");
+        assert!(open().unwrap().is_none());
+        write(
+            "special_tokens_map.json",
+            "{\"eos_token\": {\"content\": \"</s>\"}}",
+        );
+        write(
+            "tokenizer_config.json",
+            "{\"chat_template\": \"one {{ eos_token }}\"}",
+        );
+        assert_eq!(text(), "one </s>");
+        let named = json!({ "chat_template": [
+            { "name": "tool_use", "template": "tools" }, { "name": "default", "template": "two" },
+        ] });
+        write("tokenizer_config.json", &named.to_string());
+        assert_eq!(text(), "two");
+        write(
+            "tokenizer_config.json",
+            "{\"chat_template\": [{\"name\": \"a\", \"template\": \"\"}]}",
+        );
+        let error = open().unwrap_err().to_string();
+        assert!(
+            error.contains("tokenizer_config.json") && error.contains("default"),
+            "{error}"
+        );
+        write("chat_template.jinja", "three");
+        assert_eq!(text(), "three");
+        write("chat_template.jinja", "{% for %}");
+        let error = open().unwrap_err().to_string();
+        assert!(
+            error.contains("chat_template.jinja` has an error"),
+            "{error}"
+        );
+    }
 }
