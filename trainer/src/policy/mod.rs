@@ -1,3 +1,7 @@
 //! The policy: a decoder with real weights.
 
+pub mod attention;
+pub mod cache;
 pub mod config;
+pub mod decoder;
+pub mod rope;
