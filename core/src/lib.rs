@@ -1,1 +1,72 @@
-//! rlvr-core
+//! Algorithms of reinforcement learning with verifiable rewards, as pure functions over Burn
+//! tensors: no device is named, no random number drawn, nothing read or written.
+//!
+//! ```text
+//! hidden states -> logprob -> ratio -> surrogate -+
+//!                    |                  kl -------+-> aggregate -> loss   (composed by grpo)
+//!                    +-> entropy -----------------+
+//! rewards -> advantage -----------^
+//! ```
+//!
+//! Everything is per token first and aggregated second, with the batch's own denominators
+//! passed in. Positions outside a mask may hold anything, NaN included.
+//!
+//! # Shapes
+//!
+//! | letter | axis | letter | axis |
+//! | --- | --- | --- | --- |
+//! | P | prompts in the step | C | completion positions, padded |
+//! | G | rollouts per prompt | V | vocabulary |
+//! | N | rows: P·G prompt-major, or a micro-batch of them | M | packed completion tokens |
+//! | D | model width | | |
+//!
+//! Natural logarithms and nats throughout. Log-probs are computed in 32 bits or more.
+//!
+//! # Features
+//!
+//! `std` is off by default: the crate needs `alloc` alone.
+
+#![cfg_attr(not(feature = "std"), no_std)]
+
+extern crate alloc;
+
+pub mod advantage;
+pub mod aggregate;
+pub mod error;
+pub mod grpo;
+pub mod head;
+pub mod importance;
+pub mod inject;
+pub mod kl;
+pub mod logprob;
+pub mod mask;
+pub mod penalty;
+pub mod ratio;
+mod shape;
+pub mod sums;
+pub mod surrogate;
+
+pub use advantage::{
+    AdvantageConfig, Baseline, Degenerate, GroupAdvantages, Scale, group_advantages,
+};
+pub use aggregate::{Aggregation, Denominators, aggregate};
+pub use error::ConfigError;
+pub use grpo::{GrpoBatch, GrpoLoss, GrpoLossConfig, GrpoLossOutput};
+pub use head::{HeadGradients, rows_per_chunk};
+pub use importance::{
+    ImportanceBound, ImportanceCorrection, ImportanceLevel, ImportanceWeights, importance_weights,
+};
+pub use inject::inject;
+pub use kl::{
+    ClipGradient, ClipLevel, KlClip, KlEstimator, KlPenalty, KlTerms, estimate, kl_terms,
+};
+pub use logprob::{
+    TokenScores, token_entropies, token_logprobs, token_scores, token_scores_backward,
+};
+pub use mask::{fill_outside, masked_mean, masked_row_mean, masked_row_sum, masked_sum};
+pub use penalty::{penalty_to_go, sequence_penalties, token_penalties};
+pub use ratio::{
+    MAX_LOG_RATIO, RatioLevel, log_ratio, ratio, sequence_log_ratio, summed_log_ratio,
+};
+pub use sums::{LossSums, PendingSums};
+pub use surrogate::{Surrogate, SurrogateTerms, cispo_surrogate, clipped_surrogate, surrogate};

@@ -1,0 +1,212 @@
+//! Preallocated key-value cache of one rollout worker, written in place.
+//!
+//! Token `i` of a sequence is column `i` of its slot. Keys are stored transposed, `[slots, Hkv, K,
+//! S]`, and values as `[slots, Hkv, S, K]`: both products of attention then read the cache with a
+//! unit stride along their output columns, so that the matrix kernels neither copy nor repack it,
+//! and take the same summation order at every length (see [`super::attention`]).
+//!
+//! In place means: the tensor is moved out, assigned and moved back while nothing else holds it.
+//! A view that outlives a decode step would silently turn every write into a copy of the cache.
+
+use burn::tensor::{Device, IndexingUpdateOp, Int, Tensor, TensorData};
+
+use super::config::ModelConfig;
+
+/// Columns attended to are rounded up to this many, so that shapes repeat.
+pub const COLUMN_BUCKET: usize = 64;
+
+/// Keys and values of one block.
+#[derive(Debug)]
+pub struct LayerCache {
+    keys: Tensor<4>,
+    values: Tensor<4>,
+}
+
+/// Keys and values of a batch of prompts, as one block computed them.
+///
+/// # Shapes
+/// - `keys`: `[N, Hkv, K, T]`
+/// - `values`: `[N, Hkv, T, K]`
+#[derive(Clone, Debug)]
+pub struct PromptKv {
+    /// Transposed keys, rotated.
+    pub keys: Tensor<4>,
+    /// Values.
+    pub values: Tensor<4>,
+}
+
+/// The cache of all blocks.
+#[derive(Debug)]
+pub struct KvCache {
+    /// One entry per block.
+    pub layers: Vec<LayerCache>,
+    num_slots: usize,
+    num_columns: usize,
+}
+
+/// Where one decode step writes, and what it may see.
+#[derive(Debug)]
+pub struct StepIndex {
+    key_index: Tensor<1, Int>,
+    value_index: Tensor<1, Int>,
+    /// Zero where a row may look, very negative elsewhere, `[R, 1, 1, S']`.
+    pub bias: Tensor<4>,
+    num_rows: usize,
+    num_columns: usize,
+}
+
+/// Added to a score that must not count: its exponential is exactly zero in f32.
+pub const MASKED: f32 = -1e9;
+
+impl KvCache {
+    /// An empty cache. Memory is committed by the system as columns are written.
+    pub fn new(
+        config: &ModelConfig,
+        num_slots: usize,
+        num_columns: usize,
+        device: &Device,
+    ) -> Self {
+        let (heads, width) = (config.num_kv_heads, config.head_dim);
+        let layers = (0..config.num_layers)
+            .map(|_| LayerCache {
+                keys: Tensor::zeros([num_slots, heads, width, num_columns], device),
+                values: Tensor::zeros([num_slots, heads, num_columns, width], device),
+            })
+            .collect();
+        Self {
+            layers,
+            num_slots,
+            num_columns,
+        }
+    }
+
+    /// Bytes of one slot with `num_columns` columns, f32.
+    pub fn slot_bytes(config: &ModelConfig, num_columns: usize) -> u64 {
+        let per_column = 2 * config.num_layers * config.num_kv_heads * config.head_dim;
+        (per_column * num_columns * size_of::<f32>()) as u64
+    }
+
+    /// Number of slots.
+    pub fn num_slots(&self) -> usize {
+        self.num_slots
+    }
+
+    /// Copies the first `num_tokens` columns of one prompt into a slot.
+    pub fn write_prompt(
+        &mut self,
+        slot: usize,
+        prompt: &[PromptKv],
+        row: usize,
+        num_tokens: usize,
+    ) {
+        for (layer, kv) in self.layers.iter_mut().zip(prompt) {
+            let keys = kv.keys.clone().narrow(0, row, 1).narrow(3, 0, num_tokens);
+            let values = kv.values.clone().narrow(0, row, 1).narrow(2, 0, num_tokens);
+            layer.keys.inplace(|all| {
+                let [_, heads, width, _] = all.dims();
+                all.slice_assign([slot..slot + 1, 0..heads, 0..width, 0..num_tokens], keys)
+            });
+            layer.values.inplace(|all| {
+                let [_, heads, _, width] = all.dims();
+                all.slice_assign([slot..slot + 1, 0..heads, 0..num_tokens, 0..width], values)
+            });
+        }
+    }
+
+    /// Copies slot `from` over slot `to`.
+    pub fn move_slot(&mut self, from: usize, to: usize) {
+        for layer in &mut self.layers {
+            for cache in [&mut layer.keys, &mut layer.values] {
+                // `select` copies, so no view of the cache is alive when it is assigned.
+                let index = Tensor::from_data([from as i64], &cache.device());
+                let slot = cache.clone().select(0, index);
+                cache.inplace(|all| {
+                    let [_, a, b, c] = all.dims();
+                    all.slice_assign([to..to + 1, 0..a, 0..b, 0..c], slot)
+                });
+            }
+        }
+    }
+
+    /// Index of a step in which the token of row `r` (slot `r`) stands at `positions[r]`.
+    pub fn step_index(&self, positions: &[usize]) -> StepIndex {
+        let [_, heads, width, capacity] = self.layers[0].keys.dims();
+        let device = self.layers[0].keys.device();
+        let longest = positions.iter().max().map_or(0, |last| last + 1);
+        let num_columns = longest
+            .next_multiple_of(COLUMN_BUCKET)
+            .min(self.num_columns);
+        let panels = heads * width;
+        let mut key_index = Vec::with_capacity(positions.len() * panels);
+        let mut value_index = Vec::with_capacity(positions.len() * heads);
+        let mut bias = vec![MASKED; positions.len() * num_columns];
+        for (row, &position) in positions.iter().enumerate() {
+            key_index.extend(
+                (0..panels).map(|panel| ((row * panels + panel) * capacity + position) as i64),
+            );
+            value_index
+                .extend((0..heads).map(|head| ((row * heads + head) * capacity + position) as i64));
+            bias[row * num_columns..][..=position].fill(0.0);
+        }
+        let num_rows = positions.len();
+        let upload = |values: Vec<i64>| {
+            let length = values.len();
+            Tensor::from_data(TensorData::new(values, [length]), &device)
+        };
+        StepIndex {
+            key_index: upload(key_index),
+            value_index: upload(value_index),
+            bias: Tensor::from_data(
+                TensorData::new(bias, [num_rows, 1, 1, num_columns]),
+                &device,
+            ),
+            num_rows,
+            num_columns,
+        }
+    }
+}
+
+impl LayerCache {
+    /// Writes one token per row.
+    ///
+    /// # Shapes
+    /// - `keys`, `values`: `[R, Hkv, K]`
+    pub fn write(&mut self, step: &StepIndex, keys: Tensor<3>, values: Tensor<3>) {
+        let [rows, heads, width] = keys.dims();
+        self.keys.inplace(|all| {
+            let shape = all.dims();
+            all.reshape([shape.iter().product::<usize>()])
+                .select_assign(
+                    0,
+                    step.key_index.clone(),
+                    keys.reshape([rows * heads * width]),
+                    IndexingUpdateOp::Assign,
+                )
+                .reshape(shape)
+        });
+        self.values.inplace(|all| {
+            let shape = all.dims();
+            all.reshape([shape[0] * shape[1] * shape[2], shape[3]])
+                .select_assign(
+                    0,
+                    step.value_index.clone(),
+                    values.reshape([rows * heads, width]),
+                    IndexingUpdateOp::Assign,
+                )
+                .reshape(shape)
+        });
+    }
+
+    /// Views of what a step attends to. Drop them before the next write.
+    ///
+    /// # Shapes
+    /// - keys: `[R, Hkv, K, S']`
+    /// - values: `[R, Hkv, S', K]`
+    pub fn view(&self, step: &StepIndex) -> (Tensor<4>, Tensor<4>) {
+        let rows = |all: &Tensor<4>| all.clone().narrow(0, 0, step.num_rows);
+        (
+            rows(&self.keys).narrow(3, 0, step.num_columns),
+            rows(&self.values).narrow(2, 0, step.num_columns),
+        )
+    }
+}
