@@ -19,9 +19,13 @@ pub mod reward;
 pub mod rollout;
 pub mod seed;
 
+pub mod accuracy;
+pub mod advantage;
 pub mod batch;
+pub mod gradient;
 pub mod optimizer;
 pub mod selection;
+pub mod update;
 
 /// The device of unit tests: the portable CPU backend, without gradients.
 #[cfg(test)]

@@ -1,0 +1,113 @@
+//! Problems to prompts: the rendered text and tokens that one model sees.
+
+use thiserror::Error;
+
+use crate::dataset::{PromptConfig, Rendered};
+use crate::policy::folder::ModelFolder;
+use crate::policy::template::TemplateError;
+use crate::policy::tokenizer::TokenizerError;
+use crate::record::{Problem, Prompt, PromptId};
+
+/// A problem that cannot be put before the model.
+#[derive(Debug, Error)]
+pub enum PromptError {
+    /// Chat was asked for, but the model has no template.
+    #[error(
+        "render prompts for {folder}: it has no chat template; set prompt.chat = false or add \
+         chat_template.jinja"
+    )]
+    NoTemplate {
+        /// The model folder.
+        folder: String,
+    },
+    /// The template refused a conversation.
+    #[error("render prompt {id}")]
+    Template {
+        /// The prompt.
+        id: PromptId,
+        /// Why.
+        source: TemplateError,
+    },
+    /// The tokenizer refused a text.
+    #[error("tokenize prompt {id}")]
+    Tokenizer {
+        /// The prompt.
+        id: PromptId,
+        /// Why.
+        source: TokenizerError,
+    },
+    /// Every prompt was longer than the limit.
+    #[error(
+        "no prompt is left: all {num_too_long} are longer than {limit_tokens} tokens; raise \
+         prompt.max_prompt_tokens or choose shorter problems"
+    )]
+    AllTooLong {
+        /// How many were dropped.
+        num_too_long: usize,
+        /// The limit that applied.
+        limit_tokens: usize,
+    },
+}
+
+/// Prompts of one data set for one model.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Prompts {
+    /// In the order of the problems.
+    pub prompts: Vec<Prompt>,
+    /// Left out because they are longer than the limit.
+    pub num_too_long: usize,
+}
+
+/// Renders and tokenizes every problem. The limit is `max_prompt_tokens`, or the context less one
+/// token if that is shorter.
+///
+/// # Errors
+/// If the template or tokenizer refuses a problem, or nothing is left.
+pub fn render_prompts(
+    problems: Vec<Problem>,
+    folder: &ModelFolder,
+    config: &PromptConfig,
+) -> Result<Prompts, PromptError> {
+    let context_tokens = folder.config.max_position_embeddings;
+    let limit_tokens = config.max_prompt_tokens.min(context_tokens.saturating_sub(1));
+    let mut found = Prompts::default();
+    for problem in problems {
+        let prompt = render(problem, folder, config)?;
+        if prompt.prompt_tokens.len() > limit_tokens {
+            found.num_too_long += 1;
+        } else {
+            found.prompts.push(prompt);
+        }
+    }
+    if found.prompts.is_empty() && found.num_too_long > 0 {
+        return Err(PromptError::AllTooLong { num_too_long: found.num_too_long, limit_tokens });
+    }
+    Ok(found)
+}
+
+fn render(
+    problem: Problem,
+    folder: &ModelFolder,
+    config: &PromptConfig,
+) -> Result<Prompt, PromptError> {
+    let id = problem.id;
+    // A chat template writes its own special tokens; plain text gets what the tokenizer adds.
+    let (prompt_text, add_special) = match config.render(&problem.problem) {
+        Rendered::Text(text) => (text, true),
+        Rendered::Chat(turns) => {
+            let template = folder.template.as_ref().ok_or_else(|| PromptError::NoTemplate {
+                folder: folder.path.display().to_string(),
+            })?;
+            let text = template.render(&turns, true);
+            (text.map_err(|source| PromptError::Template { id, source })?, false)
+        }
+    };
+    let tokens = folder.tokenizer.encode(&prompt_text, add_special);
+    Ok(Prompt {
+        id,
+        prompt_tokens: tokens.map_err(|source| PromptError::Tokenizer { id, source })?,
+        prompt_text,
+        reference_answer: problem.reference_answer,
+        solution: problem.solution,
+    })
+}
