@@ -121,11 +121,6 @@ impl Head {
 }
 
 impl ChunkLogits {
-    /// `log softmax(z)` `[r, V]`.
-    pub fn logprobs(&self) -> Tensor<2> {
-        self.shifted.clone() - self.log_sum.clone()
-    }
-
     /// `sum_j p_j (z_j - max z)` of each row, `[r, 1]`.
     pub fn mean_shifted(&self) -> Tensor<2> {
         (self.probs.clone() * self.shifted.clone()).sum_dim(1)

@@ -32,7 +32,10 @@ extern crate alloc;
 
 pub mod advantage;
 pub mod aggregate;
+pub mod controller;
+pub mod entropy;
 pub mod error;
+pub mod exact_kl;
 pub mod grpo;
 pub mod head;
 pub mod importance;
@@ -40,8 +43,10 @@ pub mod inject;
 pub mod kl;
 pub mod logprob;
 pub mod mask;
+pub mod overlong;
 pub mod penalty;
 pub mod ratio;
+pub mod selection;
 mod shape;
 pub mod sums;
 pub mod surrogate;
@@ -50,7 +55,10 @@ pub use advantage::{
     AdvantageConfig, Baseline, Degenerate, GroupAdvantages, Scale, group_advantages,
 };
 pub use aggregate::{Aggregation, Denominators, aggregate};
+pub use controller::{AdaptiveEntropy, AdaptiveEntropyConfig, AdaptiveKl, AdaptiveKlConfig};
+pub use entropy::entropy;
 pub use error::ConfigError;
+pub use exact_kl::{ExactKl, HeadPair, exact_kl, exact_kl_backward};
 pub use grpo::{GrpoBatch, GrpoLoss, GrpoLossConfig, GrpoLossOutput};
 pub use head::{HeadGradients, rows_per_chunk};
 pub use importance::{
@@ -64,9 +72,11 @@ pub use logprob::{
     TokenScores, token_entropies, token_logprobs, token_scores, token_scores_backward,
 };
 pub use mask::{fill_outside, masked_mean, masked_row_mean, masked_row_sum, masked_sum};
+pub use overlong::{Overlong, mask_truncated, soft_overlong_penalty};
 pub use penalty::{penalty_to_go, sequence_penalties, token_penalties};
 pub use ratio::{
     MAX_LOG_RATIO, RatioLevel, log_ratio, ratio, sequence_log_ratio, summed_log_ratio,
 };
+pub use selection::uniform::uniform;
 pub use sums::{LossSums, PendingSums};
 pub use surrogate::{Surrogate, SurrogateTerms, cispo_surrogate, clipped_surrogate, surrogate};
