@@ -119,6 +119,18 @@ impl Decoder {
         }
     }
 
+    /// The head weight laid out for decoding: a copy whose rows are inputs. Products with it repack
+    /// nothing, and take the same kernel for every number of rows.
+    ///
+    /// # Shapes
+    /// - output: `[D, V]`
+    pub fn head_by_input(&self) -> Tensor<2> {
+        let head = self.head_weight();
+        let [vocab, width] = head.dims();
+        let copy = Tensor::zeros([width, vocab], (&head.device(), head.dtype()));
+        copy.slice_assign([0..width, 0..vocab], head.transpose())
+    }
+
     /// Hidden states after the final norm. Rows are right-padded; attention is causal, so padding
     /// is never seen by a token before it and needs no mask. Gradient flows to every weight but
     /// an untied head.

@@ -1,1 +1,291 @@
-//! stage stub
+//! Rollouts: policy and prompts in, completions with sampler log-probs out.
+//!
+//! [`Engine::roll_out`] runs every prompt once, copies its keys and values to the slots of its
+//! completions and decodes all slots together. A slot whose completion ends is taken by the next
+//! waiting one in the same step, so a long completion never holds the others.
+//!
+//! # What does not change a completion
+//!
+//! Draws come from [`crate::seed`] streams keyed by (seed, stage, step, prompt id, index) and read
+//! by position, and the forward pass of a row does not depend on the other rows, on padding or on
+//! the slot ([`crate::policy::attention`] says why). On the CPU in f32 a completion is therefore
+//! the same, token for token and bit for bit in its log-probs, whatever it is batched with, for
+//! any number of slots and workers, on one machine and build. Elsewhere the draws are the same,
+//! but a device may round a row differently in another batch, and a near-tie may then fall
+//! another way. One known limit on the CPU: a projection with at most 64 outputs and more than 512
+//! inputs sums in another order above 64 rows than below.
+
+mod engine;
+pub mod memory;
+mod queue;
+pub mod sampling;
+mod stop;
+#[cfg(test)]
+mod tests;
+mod worker;
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::config::InvalidValue;
+use crate::record::{Completion, PromptId};
+
+pub use engine::{Engine, TokenDecoder};
+
+/// The section `rollout`: how completions are sampled, and with how much memory.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RolloutConfig {
+    /// Upper bound on the bytes of the key-value cache, all workers together.
+    pub kv_budget_bytes: u64,
+    /// Most completions decoded at once, all workers together.
+    pub max_slots: usize,
+    /// Threads that decode their own share of the slots. More than one pays for small models on a
+    /// CPU; on a GPU keep one.
+    pub num_workers: usize,
+    /// Most tokens, padding included, in one prefill batch.
+    pub prefill_tokens: usize,
+    /// Sampling temperature; 0 is greedy.
+    pub temperature: f32,
+    /// Keep the k most likely tokens.
+    pub top_k: Option<usize>,
+    /// Keep the most likely tokens that hold this much probability.
+    pub top_p: Option<f32>,
+    /// Keep tokens at least this likely relative to the most likely.
+    pub min_p: Option<f32>,
+    /// Divides the positive and multiplies the negative logits of tokens seen before; 1 is off.
+    pub repetition_penalty: f32,
+    /// Most tokens of a completion.
+    pub max_new_tokens: usize,
+    /// Texts that end a completion, beside the stop tokens of the model.
+    pub stop_strings: Vec<String>,
+}
+
+impl Default for RolloutConfig {
+    fn default() -> Self {
+        Self {
+            kv_budget_bytes: 1 << 30,
+            max_slots: 64,
+            num_workers: 1,
+            prefill_tokens: 2048,
+            temperature: 1.0,
+            top_k: None,
+            top_p: None,
+            min_p: None,
+            repetition_penalty: 1.0,
+            max_new_tokens: 256,
+            stop_strings: Vec::new(),
+        }
+    }
+}
+
+impl RolloutConfig {
+    /// Checks every value.
+    pub fn validate(&self) -> Result<(), InvalidValue> {
+        let positive = |key: &str, value: usize| match value {
+            0 => Err(InvalidValue::new(key, value, "at least 1")),
+            _ => Ok(()),
+        };
+        positive("rollout.max_slots", self.max_slots)?;
+        positive("rollout.num_workers", self.num_workers)?;
+        positive("rollout.prefill_tokens", self.prefill_tokens)?;
+        if self.kv_budget_bytes == 0 {
+            let allowed = "at least the keys and values of two sequences";
+            return Err(InvalidValue::new("rollout.kv_budget_bytes", 0, allowed));
+        }
+        self.sampling(Vec::new()).validate()
+    }
+
+    /// The sampling part, with the stop tokens of a model.
+    pub fn sampling(&self, stop_ids: Vec<u32>) -> SamplingParams {
+        SamplingParams {
+            temperature: self.temperature,
+            top_k: self.top_k,
+            top_p: self.top_p,
+            min_p: self.min_p,
+            repetition_penalty: self.repetition_penalty,
+            max_new_tokens: self.max_new_tokens,
+            stop_ids,
+            stop_strings: self.stop_strings.clone(),
+        }
+    }
+}
+
+/// How one call samples. See [`RolloutConfig`] for the meaning of the shared fields.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SamplingParams {
+    /// 0 is greedy; log-probs and entropies are then those of temperature 1.
+    pub temperature: f32,
+    /// Keep the k most likely tokens, and those tied with the last of them.
+    pub top_k: Option<usize>,
+    /// In (0, 1].
+    pub top_p: Option<f32>,
+    /// In [0, 1].
+    pub min_p: Option<f32>,
+    /// Positive.
+    pub repetition_penalty: f32,
+    /// At least 1.
+    pub max_new_tokens: usize,
+    /// Tokens that end a completion and are its last.
+    pub stop_ids: Vec<u32>,
+    /// Texts that end a completion.
+    pub stop_strings: Vec<String>,
+}
+
+impl SamplingParams {
+    /// Checks every value; keys are those of the section `rollout`.
+    pub fn validate(&self) -> Result<(), InvalidValue> {
+        let check = |holds: bool, key: &str, value: String, allowed: &str| match holds {
+            true => Ok(()),
+            false => Err(InvalidValue::new(&format!("rollout.{key}"), value, allowed)),
+        };
+        let temperature = self.temperature;
+        check(
+            temperature.is_finite() && temperature >= 0.0,
+            "temperature",
+            temperature.to_string(),
+            "0 (greedy) or more",
+        )?;
+        if let Some(k) = self.top_k {
+            check(k > 0, "top_k", k.to_string(), "at least 1, or leave it out")?;
+        }
+        if let Some(p) = self.top_p {
+            let holds = p > 0.0 && p <= 1.0;
+            check(holds, "top_p", p.to_string(), "above 0 and at most 1")?;
+        }
+        if let Some(p) = self.min_p {
+            let holds = (0.0..=1.0).contains(&p);
+            check(holds, "min_p", p.to_string(), "between 0 and 1")?;
+        }
+        let penalty = self.repetition_penalty;
+        check(
+            penalty.is_finite() && penalty > 0.0,
+            "repetition_penalty",
+            penalty.to_string(),
+            "above 0; 1 is off",
+        )?;
+        let most = self.max_new_tokens;
+        check(most > 0, "max_new_tokens", most.to_string(), "at least 1")?;
+        check(
+            self.stop_strings.iter().all(|text| !text.is_empty()),
+            "stop_strings",
+            "\"\"".into(),
+            "texts of at least one character",
+        )
+    }
+}
+
+/// One prompt and how many completions it gets.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Request {
+    /// Keys the random streams.
+    pub prompt_id: PromptId,
+    /// At least one token.
+    pub prompt_tokens: Vec<u32>,
+    /// G; completions get the indices `0..num_completions`.
+    pub num_completions: u32,
+}
+
+/// What a call to [`Engine::roll_out`] gives back.
+#[derive(Clone, Debug)]
+pub struct RolloutOutput {
+    /// By request, then by index.
+    pub completions: Vec<Vec<Completion>>,
+    /// What it took.
+    pub stats: RolloutStats,
+}
+
+/// Counts and times of one call.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct RolloutStats {
+    /// Prompt tokens that were run, padding not counted.
+    pub prefill_tokens: u64,
+    /// Tokens that were sampled.
+    pub decode_tokens: u64,
+    /// Forward passes of one token per row, all workers together.
+    pub decode_steps: u64,
+    /// Rows of those passes that held a completion, as a fraction of the slots.
+    pub slot_use_frac: f64,
+    /// Time in prefill, mean over workers.
+    pub prefill_secs: f64,
+    /// Time in decode steps, sampling included, mean over workers.
+    pub decode_secs: f64,
+    /// Time in sampling alone, mean over workers.
+    pub sampling_secs: f64,
+    /// Wall time of the call.
+    pub wall_secs: f64,
+    /// Bytes of the key-value cache.
+    pub kv_bytes: u64,
+    /// Completions decoded at once, at most.
+    pub num_slots: usize,
+    /// Threads used.
+    pub num_workers: usize,
+}
+
+/// Why completions could not be made.
+#[derive(Clone, Debug, Error, PartialEq)]
+pub enum RolloutError {
+    /// No room for a single new token.
+    #[error(
+        "roll out prompt {prompt_id}: its {prompt_tokens} tokens leave no room in the model's context of {context_tokens}; shorten it or drop it with a prompt length limit"
+    )]
+    PromptTooLong {
+        /// The prompt.
+        prompt_id: PromptId,
+        /// Its length.
+        prompt_tokens: usize,
+        /// The longest sequence of the model.
+        context_tokens: usize,
+    },
+    /// Nothing to condition on.
+    #[error("roll out prompt {prompt_id}: it has no tokens")]
+    EmptyPrompt {
+        /// The prompt.
+        prompt_id: PromptId,
+    },
+    /// A token that the embedding does not have.
+    #[error(
+        "roll out prompt {prompt_id}: token {token} is outside the vocabulary of {vocab_size}; tokenizer and model do not belong together"
+    )]
+    UnknownToken {
+        /// The prompt.
+        prompt_id: PromptId,
+        /// The token.
+        token: u32,
+        /// Rows of the embedding.
+        vocab_size: usize,
+    },
+    /// Not even two sequences fit.
+    #[error(
+        "fit a key-value cache into {budget_bytes} bytes: two sequences of {column_tokens} tokens need {needed_bytes}; raise rollout.kv_budget_bytes or lower rollout.max_new_tokens"
+    )]
+    BudgetTooSmall {
+        /// `rollout.kv_budget_bytes`.
+        budget_bytes: u64,
+        /// Bytes of two slots.
+        needed_bytes: u64,
+        /// Tokens of one slot.
+        column_tokens: usize,
+    },
+    /// A value that cannot be used.
+    #[error(transparent)]
+    Sampling(#[from] InvalidValue),
+    /// The policy gave NaN or infinity.
+    #[error(
+        "sample completion {index} of prompt {prompt_id} at position {position}: the policy's logits are not finite; its weights are damaged or the learning rate is too high"
+    )]
+    NonFinite {
+        /// The prompt.
+        prompt_id: PromptId,
+        /// Which completion.
+        index: u32,
+        /// Position within the completion.
+        position: usize,
+    },
+    /// The device failed.
+    #[error("read logits from the device: {reason}")]
+    Device {
+        /// What it said.
+        reason: String,
+    },
+}

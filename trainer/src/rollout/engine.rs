@@ -1,0 +1,221 @@
+//! The engine: checks a call, sizes the cache, shares the work and puts the completions in order.
+
+use std::time::Instant;
+
+use burn::tensor::Tensor;
+
+use super::memory::{num_slots, slot_tokens};
+use super::queue::Queue;
+use super::stop::StopRules;
+use super::worker::{Done, Worker, WorkerOutput};
+use super::{Request, RolloutConfig, RolloutError, RolloutOutput, RolloutStats, SamplingParams};
+use crate::policy::cache::KvCache;
+use crate::policy::config::ModelConfig;
+use crate::policy::decoder::Decoder;
+use crate::record::Completion;
+use crate::seed::Stage;
+
+/// Turns tokens into text, for stop strings.
+pub type TokenDecoder<'a> = &'a (dyn Fn(&[u32]) -> String + Sync);
+
+/// Makes completions. Holds no memory between calls.
+#[derive(Clone, Debug)]
+pub struct Engine {
+    model: ModelConfig,
+    rollout: RolloutConfig,
+}
+
+/// What every worker of one call shares.
+pub(super) struct Call<'a> {
+    pub(super) decoder: &'a Decoder,
+    /// `[D, V]`.
+    pub(super) head: Tensor<2>,
+    pub(super) decode: TokenDecoder<'a>,
+    pub(super) params: &'a SamplingParams,
+    pub(super) rules: StopRules<'a>,
+    pub(super) queue: Queue<'a>,
+    pub(super) seed: u64,
+    pub(super) stage: Stage,
+    pub(super) step: u64,
+    pub(super) slot_tokens: usize,
+    pub(super) prefill_tokens: usize,
+    pub(super) sampling_threads: usize,
+}
+
+impl Engine {
+    /// An engine for decoders of one shape.
+    pub fn new(model: &ModelConfig, rollout: RolloutConfig) -> Self {
+        Self {
+            model: model.clone(),
+            rollout,
+        }
+    }
+
+    /// Completes every request.
+    ///
+    /// `decoder` is the untracked (`valid()`) policy. `seed`, `stage` and `step` key the random
+    /// streams together with prompt id and index.
+    ///
+    /// # Errors
+    /// A prompt that is empty, too long or not of this vocabulary; values that cannot be used; a
+    /// budget that holds less than two sequences; logits that are not finite.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "three of them key the random streams"
+    )]
+    pub fn roll_out(
+        &self,
+        decoder: &Decoder,
+        decode: TokenDecoder<'_>,
+        requests: &[Request],
+        params: &SamplingParams,
+        seed: u64,
+        stage: Stage,
+        step: u64,
+    ) -> Result<RolloutOutput, RolloutError> {
+        debug_assert!(
+            !decoder.head_weight().device().is_autodiff(),
+            "roll_out: the decoder is tracked, pass its valid()"
+        );
+        let start = Instant::now();
+        params.validate()?;
+        self.check(requests)?;
+        let num_completions = requests.iter().map(|r| r.num_completions as usize).sum();
+        let longest = requests.iter().map(|r| r.prompt_tokens.len()).max();
+        let slot_tokens = slot_tokens(&self.model, longest.unwrap_or(0), params.max_new_tokens);
+        let num_slots = num_slots(&self.model, &self.rollout, slot_tokens, num_completions)?;
+        let slots = share(num_slots, self.rollout.num_workers);
+        let call = Call {
+            decoder,
+            head: decoder.head_by_input(),
+            decode,
+            params,
+            rules: StopRules::new(params, self.model.max_position_embeddings),
+            queue: Queue::new(requests),
+            seed,
+            stage,
+            step,
+            slot_tokens,
+            prefill_tokens: self.rollout.prefill_tokens,
+            sampling_threads: sampling_threads(slots.len()),
+        };
+        let outputs = run(&call, &slots)?;
+        let mut stats = total(&outputs, &slots);
+        stats.kv_bytes = num_slots as u64 * KvCache::slot_bytes(&self.model, slot_tokens);
+        let completions = collect(requests, outputs);
+        stats.wall_secs = start.elapsed().as_secs_f64();
+        Ok(RolloutOutput { completions, stats })
+    }
+
+    fn check(&self, requests: &[Request]) -> Result<(), RolloutError> {
+        let context_tokens = self.model.max_position_embeddings;
+        let vocab_size = self.model.vocab_size;
+        for request in requests {
+            let (prompt_id, tokens) = (request.prompt_id, &request.prompt_tokens);
+            if tokens.is_empty() {
+                return Err(RolloutError::EmptyPrompt { prompt_id });
+            }
+            if tokens.len() >= context_tokens {
+                return Err(RolloutError::PromptTooLong {
+                    prompt_id,
+                    prompt_tokens: tokens.len(),
+                    context_tokens,
+                });
+            }
+            if let Some(&token) = tokens.iter().find(|t| **t as usize >= vocab_size) {
+                return Err(RolloutError::UnknownToken {
+                    prompt_id,
+                    token,
+                    vocab_size,
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Slots of each worker: even numbers that add up to `num_slots`.
+fn share(num_slots: usize, num_workers: usize) -> Vec<usize> {
+    let pairs = num_slots / 2;
+    let workers = num_workers.min(pairs).max(1);
+    (0..workers)
+        .map(|worker| 2 * (pairs / workers + usize::from(worker < pairs % workers)))
+        .collect()
+}
+
+/// Threads that one worker may sample with.
+fn sampling_threads(num_workers: usize) -> usize {
+    let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
+    (cores / num_workers).clamp(1, 8)
+}
+
+fn run(call: &Call<'_>, slots: &[usize]) -> Result<Vec<WorkerOutput>, RolloutError> {
+    let work = |num_slots: usize| {
+        let output = Worker::new(call, num_slots).run();
+        if output.is_err() {
+            call.queue.abort();
+        }
+        output
+    };
+    if let [num_slots] = slots {
+        return Ok(vec![work(*num_slots)?]);
+    }
+    std::thread::scope(|scope| {
+        let handles: Vec<_> = slots
+            .iter()
+            .map(|num_slots| scope.spawn(move || work(*num_slots)))
+            .collect();
+        let outputs: Vec<_> = handles
+            .into_iter()
+            .map(|handle| match handle.join() {
+                Ok(output) => output,
+                Err(panic) => std::panic::resume_unwind(panic),
+            })
+            .collect();
+        outputs.into_iter().collect()
+    })
+}
+
+fn total(outputs: &[WorkerOutput], slots: &[usize]) -> RolloutStats {
+    let mut sum = RolloutStats {
+        num_slots: slots.iter().sum(),
+        num_workers: slots.len(),
+        ..RolloutStats::default()
+    };
+    let (mut rows, mut places) = (0u64, 0u64);
+    for (output, num_slots) in outputs.iter().zip(slots) {
+        sum.prefill_tokens += output.prefill_tokens;
+        sum.decode_tokens += output
+            .done
+            .iter()
+            .map(|d| d.completion.tokens.len() as u64)
+            .sum::<u64>();
+        sum.decode_steps += output.decode_steps;
+        sum.prefill_secs += output.prefill_secs / slots.len() as f64;
+        sum.decode_secs += output.decode_secs / slots.len() as f64;
+        sum.sampling_secs += output.sampling_secs / slots.len() as f64;
+        rows += output.decode_rows;
+        places += output.decode_steps * *num_slots as u64;
+    }
+    sum.slot_use_frac = rows as f64 / places.max(1) as f64;
+    sum
+}
+
+/// By request, then by index.
+fn collect(requests: &[Request], outputs: Vec<WorkerOutput>) -> Vec<Vec<Completion>> {
+    let mut completions: Vec<Vec<Completion>> = requests
+        .iter()
+        .map(|request| Vec::with_capacity(request.num_completions as usize))
+        .collect();
+    for Done {
+        request,
+        completion,
+    } in outputs.into_iter().flat_map(|output| output.done)
+    {
+        completions[request].push(completion);
+    }
+    for group in &mut completions {
+        group.sort_unstable_by_key(|completion| completion.index);
+    }
+    completions
+}

@@ -1,0 +1,173 @@
+//! What a rollout will need, computed before anything is allocated.
+
+use super::{RolloutConfig, RolloutError};
+use crate::policy::cache::{COLUMN_BUCKET, KvCache};
+use crate::policy::config::ModelConfig;
+
+/// Bytes of an f32.
+const F32: u64 = size_of::<f32>() as u64;
+
+/// Memory of a rollout by purpose. Sizes are upper bounds, in f32.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MemoryEstimate {
+    /// The policy.
+    pub weights_bytes: u64,
+    /// The key-value cache.
+    pub kv_bytes: u64,
+    /// Activations, scores, and keys and values of the largest prefill batch.
+    pub prefill_bytes: u64,
+    /// Logits of one decode step and the sampling buffers.
+    pub logits_bytes: u64,
+    /// Completions decoded at once.
+    pub num_slots: usize,
+    /// Tokens that one slot holds.
+    pub slot_tokens: usize,
+}
+
+impl MemoryEstimate {
+    /// Everything together.
+    pub fn total_bytes(&self) -> u64 {
+        self.weights_bytes + self.kv_bytes + self.prefill_bytes + self.logits_bytes
+    }
+}
+
+/// Number of weights of a decoder.
+pub fn num_weights(config: &ModelConfig) -> u64 {
+    let (width, inner) = (config.hidden_size, config.intermediate_size);
+    let queries = config.num_heads * config.head_dim;
+    let keys = config.num_kv_heads * config.head_dim;
+    let biases = if config.attention_bias {
+        queries + 2 * keys
+    } else {
+        0
+    };
+    let head_norms = if config.qk_norm {
+        2 * config.head_dim
+    } else {
+        0
+    };
+    let attention = width * (2 * queries + 2 * keys) + biases + head_norms;
+    let block = attention + 3 * width * inner + 2 * width;
+    let heads = if config.tie_word_embeddings { 1 } else { 2 };
+    (config.num_layers * block + heads * config.vocab_size * width + width) as u64
+}
+
+/// Tokens of a slot that holds prompts up to `longest_prompt` and their completions.
+pub fn slot_tokens(config: &ModelConfig, longest_prompt: usize, max_new_tokens: usize) -> usize {
+    let longest = longest_prompt.saturating_add(max_new_tokens);
+    longest
+        .min(config.max_position_embeddings)
+        .next_multiple_of(COLUMN_BUCKET)
+}
+
+/// Slots that the budget, the configured bound and the work allow: an even number, because rows
+/// are decoded in pairs.
+///
+/// # Errors
+/// If the budget holds less than two slots.
+pub fn num_slots(
+    config: &ModelConfig,
+    rollout: &RolloutConfig,
+    slot_tokens: usize,
+    num_completions: usize,
+) -> Result<usize, RolloutError> {
+    let slot_bytes = KvCache::slot_bytes(config, slot_tokens);
+    let affordable = (rollout.kv_budget_bytes / slot_bytes.max(1)) as usize;
+    if affordable < 2 {
+        return Err(RolloutError::BudgetTooSmall {
+            budget_bytes: rollout.kv_budget_bytes,
+            needed_bytes: 2 * slot_bytes,
+            column_tokens: slot_tokens,
+        });
+    }
+    let wanted = rollout.max_slots.min(num_completions);
+    Ok(wanted.next_multiple_of(2).max(2).min(affordable / 2 * 2))
+}
+
+/// Estimates a rollout of `num_completions` completions of prompts up to `longest_prompt` tokens.
+///
+/// # Errors
+/// As [`num_slots`].
+pub fn estimate(
+    config: &ModelConfig,
+    rollout: &RolloutConfig,
+    longest_prompt: usize,
+    num_completions: usize,
+) -> Result<MemoryEstimate, RolloutError> {
+    let slot_tokens = slot_tokens(config, longest_prompt, rollout.max_new_tokens);
+    let num_slots = num_slots(config, rollout, slot_tokens, num_completions)?;
+    let tokens = rollout.prefill_tokens.max(longest_prompt) as u64;
+    let per_token = 4 * config.hidden_size + 3 * config.intermediate_size;
+    let scores = 3 * config.num_heads * longest_prompt;
+    let workers = rollout.num_workers as u64;
+    // A row of logits on the device, on the host, and the f64 weights of a sampling thread.
+    let logits_row = config.vocab_size as u64 * 2 * F32;
+    let sampling_threads = 8;
+    Ok(MemoryEstimate {
+        weights_bytes: num_weights(config) * F32,
+        kv_bytes: num_slots as u64 * KvCache::slot_bytes(config, slot_tokens),
+        prefill_bytes: workers
+            * (tokens * (per_token + scores) as u64 * F32
+                + KvCache::slot_bytes(config, tokens as usize)),
+        logits_bytes: (num_slots as u64 + sampling_threads) * logits_row,
+        num_slots,
+        slot_tokens,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::decoder::Decoder;
+    use crate::policy::decoder::tests::tiny_config;
+    use burn::module::Module;
+    use burn::tensor::Device;
+
+    #[test]
+    fn weights_are_counted_as_the_module_counts_them() {
+        let mut config = tiny_config();
+        let count =
+            |config: &ModelConfig| Decoder::init(config, 0, &Device::default()).num_params() as u64;
+        assert_eq!(num_weights(&config), count(&config));
+        config.tie_word_embeddings = false;
+        config.attention_bias = true;
+        config.qk_norm = true;
+        assert_eq!(num_weights(&config), count(&config));
+    }
+
+    #[test]
+    fn slots_follow_the_budget_and_come_in_pairs() {
+        let config = tiny_config();
+        let slot_bytes = KvCache::slot_bytes(&config, 64);
+        assert_eq!(slot_bytes, 2 * 2 * 2 * 8 * 64 * 4);
+        let slots = |budget: u64, max_slots: usize, completions: usize| {
+            let rollout = RolloutConfig {
+                kv_budget_bytes: budget,
+                max_slots,
+                ..RolloutConfig::default()
+            };
+            num_slots(&config, &rollout, 64, completions)
+        };
+        assert_eq!(slots(7 * slot_bytes, 32, 100), Ok(6));
+        assert_eq!(slots(7 * slot_bytes, 3, 100), Ok(4));
+        assert_eq!(slots(7 * slot_bytes, 32, 1), Ok(2));
+        assert!(matches!(
+            slots(2 * slot_bytes - 1, 32, 100),
+            Err(RolloutError::BudgetTooSmall { needed_bytes, .. }) if needed_bytes == 2 * slot_bytes
+        ));
+    }
+
+    #[test]
+    fn an_estimate_names_every_part() {
+        let config = tiny_config();
+        let rollout = RolloutConfig {
+            max_new_tokens: 30,
+            ..RolloutConfig::default()
+        };
+        let estimate = estimate(&config, &rollout, 20, 1000).unwrap();
+        assert_eq!(estimate.slot_tokens, 64);
+        assert_eq!(estimate.num_slots, 64);
+        assert_eq!(estimate.kv_bytes, 64 * KvCache::slot_bytes(&config, 64));
+        assert!(estimate.total_bytes() > estimate.kv_bytes + estimate.weights_bytes);
+    }
+}

@@ -1,0 +1,376 @@
+//! One worker: its slots, its cache, and the loop of admit, decode, sample, retire.
+
+use std::time::Instant;
+
+use burn::tensor::{Device, Int, Tensor, TensorData};
+
+use super::engine::Call;
+use super::sampling::{Draw, Sampler};
+use super::{Request, RolloutError};
+use crate::policy::cache::{KvCache, PromptKv};
+use crate::policy::rope::RopeTable;
+use crate::record::Completion;
+use crate::seed::{Stream, stream};
+
+/// Prompts of a prefill batch are padded to a multiple of this many tokens.
+const PROMPT_BUCKET: usize = 32;
+
+/// Smallest vocabulary and number of rows that are worth several sampling threads.
+const THREADED_VOCAB: usize = 16_384;
+const THREADED_ROWS: usize = 8;
+
+/// A finished completion.
+#[derive(Debug)]
+pub(super) struct Done {
+    pub(super) request: usize,
+    pub(super) completion: Completion,
+}
+
+/// What a worker made and what it took.
+#[derive(Debug, Default)]
+pub(super) struct WorkerOutput {
+    pub(super) done: Vec<Done>,
+    pub(super) prefill_tokens: u64,
+    pub(super) decode_steps: u64,
+    pub(super) decode_rows: u64,
+    pub(super) prefill_secs: f64,
+    pub(super) decode_secs: f64,
+    pub(super) sampling_secs: f64,
+}
+
+/// A prompt that has been run and still owes completions.
+struct Ready<'a> {
+    place: usize,
+    request: &'a Request,
+    next_index: u32,
+    layers: Vec<PromptKv>,
+    row: usize,
+    logits: Vec<f32>,
+}
+
+/// A completion in a slot.
+struct Active<'a> {
+    place: usize,
+    request: &'a Request,
+    index: u32,
+    stream: Stream,
+    tokens: Vec<u32>,
+    sampler_logprobs: Vec<f32>,
+    entropies: Vec<f32>,
+    /// Prompt and completion, kept only for the repetition penalty.
+    seen: Vec<u32>,
+}
+
+pub(super) struct Worker<'a> {
+    call: &'a Call<'a>,
+    device: Device,
+    cache: KvCache,
+    rope: RopeTable,
+    slots: Vec<Option<Active<'a>>>,
+    ready: Vec<Ready<'a>>,
+    output: WorkerOutput,
+}
+
+impl<'a> Worker<'a> {
+    pub(super) fn new(call: &'a Call<'a>, num_slots: usize) -> Self {
+        let device = call.head.device();
+        let config = call.decoder.config();
+        Self {
+            call,
+            cache: KvCache::new(config, num_slots, call.slot_tokens, &device),
+            rope: RopeTable::new(config, call.slot_tokens, &device),
+            slots: (0..num_slots).map(|_| None).collect(),
+            ready: Vec::new(),
+            output: WorkerOutput::default(),
+            device,
+        }
+    }
+
+    pub(super) fn run(mut self) -> Result<WorkerOutput, RolloutError> {
+        loop {
+            self.admit()?;
+            self.compact();
+            let num_active = self.slots.iter().flatten().count();
+            if num_active == 0 || self.call.queue.is_aborted() {
+                return Ok(self.output);
+            }
+            let start = Instant::now();
+            self.decode(num_active)?;
+            self.output.decode_secs += start.elapsed().as_secs_f64();
+        }
+    }
+
+    /// Fills the free slots from prompts already run, then from new ones.
+    fn admit(&mut self) -> Result<(), RolloutError> {
+        loop {
+            self.seat()?;
+            let num_free = self.slots.iter().filter(|slot| slot.is_none()).count();
+            if num_free == 0 {
+                return Ok(());
+            }
+            // A few prompts ahead, so that single free slots do not mean single-prompt batches.
+            let taken = self.call.queue.take(num_free.max(self.slots.len() / 4));
+            if taken.is_empty() {
+                return Ok(());
+            }
+            for batch in batches(taken, self.call.prefill_tokens) {
+                self.prefill(&batch)?;
+                // Seating at once lets the batch's keys and values go before the next.
+                self.seat()?;
+            }
+        }
+    }
+
+    /// Gives free slots to completions of prompts that have been run.
+    fn seat(&mut self) -> Result<(), RolloutError> {
+        let mut sampler = Sampler::new(self.call.params);
+        for slot in 0..self.slots.len() {
+            while self.slots[slot].is_none() {
+                let Some(ready) = self.ready.first_mut() else {
+                    return Ok(());
+                };
+                let index = ready.next_index;
+                ready.next_index += 1;
+                let mut active = Active::new(self.call, ready.place, ready.request, index);
+                let draw = active.draw(&mut sampler, &ready.logits);
+                active.push(draw?);
+                if let Some(done) = active.done(self.call) {
+                    self.output.done.push(done);
+                } else {
+                    let length = ready.request.prompt_tokens.len();
+                    self.cache
+                        .write_prompt(slot, &ready.layers, ready.row, length);
+                    self.slots[slot] = Some(active);
+                }
+                if ready.next_index == ready.request.num_completions {
+                    self.ready.remove(0);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Runs a batch of prompts of similar length.
+    fn prefill(&mut self, batch: &[(usize, &'a Request)]) -> Result<(), RolloutError> {
+        let start = Instant::now();
+        let lengths: Vec<usize> = batch.iter().map(|(_, r)| r.prompt_tokens.len()).collect();
+        let columns = padded(lengths.iter().copied().max().unwrap_or(1));
+        let mut tokens = vec![0i64; batch.len() * columns];
+        for (row, (_, request)) in batch.iter().enumerate() {
+            for (column, token) in request.prompt_tokens.iter().enumerate() {
+                tokens[row * columns + column] = i64::from(*token);
+            }
+        }
+        let shape = [batch.len(), columns];
+        let tokens = Tensor::<2, Int>::from_data(TensorData::new(tokens, shape), &self.device);
+        let prefill = self.call.decoder.prefill(tokens, &lengths);
+        // Rows go through the head in pairs: a single row would take another kernel.
+        let mut hidden = prefill.last_hidden;
+        if batch.len() == 1 {
+            hidden = Tensor::cat(vec![hidden.clone(), hidden], 0);
+        }
+        let logits = self.logits(hidden)?;
+        let vocab = self.call.decoder.config().vocab_size;
+        for (row, (place, request)) in batch.iter().enumerate() {
+            self.ready.push(Ready {
+                place: *place,
+                request,
+                next_index: 0,
+                layers: prefill.layers.clone(),
+                row,
+                logits: logits[row * vocab..][..vocab].to_vec(),
+            });
+        }
+        self.output.prefill_tokens += lengths.iter().sum::<usize>() as u64;
+        self.output.prefill_secs += start.elapsed().as_secs_f64();
+        Ok(())
+    }
+
+    /// Moves the last completions into holes, so that the active slots come first.
+    fn compact(&mut self) {
+        let mut end = self.slots.len();
+        for hole in 0..self.slots.len() {
+            while end > hole && self.slots[end - 1].is_none() {
+                end -= 1;
+            }
+            if end <= hole {
+                return;
+            }
+            if self.slots[hole].is_none() {
+                self.slots.swap(hole, end - 1);
+                self.cache.move_slot(end - 1, hole);
+            }
+        }
+    }
+
+    /// One token for every active slot.
+    fn decode(&mut self, num_active: usize) -> Result<(), RolloutError> {
+        // Always at least two rows and always pairs: a single row would take another kernel.
+        let rows = num_active.next_multiple_of(2);
+        let mut tokens = vec![0i64; rows];
+        let mut positions = vec![0; rows];
+        for (row, active) in self.slots.iter().flatten().enumerate() {
+            tokens[row] = active.tokens.last().map_or(0, |token| i64::from(*token));
+            positions[row] = active.request.prompt_tokens.len() + active.tokens.len() - 1;
+        }
+        let tokens = Tensor::<1, Int>::from_data(TensorData::new(tokens, [rows]), &self.device);
+        let hidden = self
+            .call
+            .decoder
+            .decode(tokens, &positions, &self.rope, &mut self.cache);
+        let logits = self.logits(hidden)?;
+        let start = Instant::now();
+        self.sample(&logits, num_active)?;
+        self.output.sampling_secs += start.elapsed().as_secs_f64();
+        self.output.decode_steps += 1;
+        self.output.decode_rows += num_active as u64;
+        Ok(())
+    }
+
+    /// Logits on the host, row by row.
+    fn logits(&self, hidden: Tensor<2>) -> Result<Vec<f32>, RolloutError> {
+        let logits = hidden.matmul(self.call.head.clone());
+        logits
+            .try_into_vec_as::<f32>()
+            .map_err(|error| RolloutError::Device {
+                reason: error.to_string(),
+            })
+    }
+
+    /// Draws for every active slot and retires what ends.
+    fn sample(&mut self, logits: &[f32], num_active: usize) -> Result<(), RolloutError> {
+        let vocab = self.call.decoder.config().vocab_size;
+        let active: Vec<&mut Active<'a>> = self.slots.iter_mut().flatten().collect();
+        let threads = match vocab >= THREADED_VOCAB && num_active >= THREADED_ROWS {
+            true => self.call.sampling_threads,
+            false => 1,
+        };
+        let draws = draw_all(self.call, active, logits, vocab, threads);
+        for (slot, draw) in draws.into_iter().enumerate() {
+            let Some(active) = &mut self.slots[slot] else {
+                continue;
+            };
+            active.push(draw?);
+            if let Some(done) = active.done(self.call) {
+                self.output.done.push(done);
+                self.slots[slot] = None;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// One draw per row. Every row is computed by itself, so threads do not change it.
+fn draw_all(
+    call: &Call<'_>,
+    mut rows: Vec<&mut Active<'_>>,
+    logits: &[f32],
+    vocab: usize,
+    threads: usize,
+) -> Vec<Result<Draw, RolloutError>> {
+    let draw_some = |rows: &mut [&mut Active<'_>], logits: &[f32]| -> Vec<_> {
+        let mut sampler = Sampler::new(call.params);
+        let logits = logits.chunks_exact(vocab);
+        let rows = rows.iter_mut().zip(logits);
+        rows.map(|(row, logits)| row.draw(&mut sampler, logits))
+            .collect()
+    };
+    if threads < 2 {
+        return draw_some(&mut rows, logits);
+    }
+    let share = rows.len().div_ceil(threads);
+    std::thread::scope(|scope| {
+        let draw_some = &draw_some;
+        let handles: Vec<_> = rows
+            .chunks_mut(share)
+            .zip(logits.chunks(share * vocab))
+            .map(|(rows, logits)| scope.spawn(move || draw_some(rows, logits)))
+            .collect();
+        let draws = handles.into_iter().flat_map(|handle| match handle.join() {
+            Ok(draws) => draws,
+            Err(panic) => std::panic::resume_unwind(panic),
+        });
+        draws.collect()
+    })
+}
+
+impl<'a> Active<'a> {
+    fn new(call: &Call<'_>, place: usize, request: &'a Request, index: u32) -> Self {
+        let is_penalised = call.params.repetition_penalty != 1.0;
+        Self {
+            place,
+            request,
+            index,
+            stream: stream(call.seed, call.stage, call.step, request.prompt_id, index),
+            tokens: Vec::new(),
+            sampler_logprobs: Vec::new(),
+            entropies: Vec::new(),
+            seen: match is_penalised {
+                true => request.prompt_tokens.clone(),
+                false => Vec::new(),
+            },
+        }
+    }
+
+    fn draw(&mut self, sampler: &mut Sampler<'_>, logits: &[f32]) -> Result<Draw, RolloutError> {
+        let position = self.tokens.len();
+        let uniform = self.stream.uniform_at(position as u64);
+        sampler
+            .draw(logits, &self.seen, uniform)
+            .ok_or(RolloutError::NonFinite {
+                prompt_id: self.request.prompt_id,
+                index: self.index,
+                position,
+            })
+    }
+
+    fn push(&mut self, draw: Draw) {
+        self.tokens.push(draw.token);
+        self.sampler_logprobs.push(draw.logprob);
+        self.entropies.push(draw.entropy);
+        if !self.seen.is_empty() {
+            self.seen.push(draw.token);
+        }
+    }
+
+    /// The completion, if its last token ends it; its buffers are then taken.
+    fn done(&mut self, call: &Call<'_>) -> Option<Done> {
+        let prompt_tokens = self.request.prompt_tokens.len();
+        let stop = call.rules.check(prompt_tokens, &self.tokens, call.decode)?;
+        Some(Done {
+            request: self.place,
+            completion: Completion {
+                prompt_id: self.request.prompt_id,
+                index: self.index,
+                tokens: std::mem::take(&mut self.tokens),
+                sampler_logprobs: std::mem::take(&mut self.sampler_logprobs),
+                entropies: std::mem::take(&mut self.entropies),
+                stop,
+            },
+        })
+    }
+}
+
+fn padded(prompt_tokens: usize) -> usize {
+    prompt_tokens.next_multiple_of(PROMPT_BUCKET)
+}
+
+/// Groups requests of similar length so that no batch exceeds `most_tokens` with its padding,
+/// unless a single prompt does.
+fn batches<'a>(
+    mut requests: Vec<(usize, &'a Request)>,
+    most_tokens: usize,
+) -> Vec<Vec<(usize, &'a Request)>> {
+    requests.sort_by_key(|(place, request)| (padded(request.prompt_tokens.len()), *place));
+    let mut batches: Vec<Vec<(usize, &Request)>> = Vec::new();
+    for (place, request) in requests {
+        let columns = padded(request.prompt_tokens.len());
+        match batches.last_mut() {
+            Some(batch) if (batch.len() + 1) * columns <= most_tokens => {
+                batch.push((place, request));
+            }
+            _ => batches.push(vec![(place, request)]),
+        }
+    }
+    batches
+}
