@@ -25,6 +25,7 @@ pub mod batch;
 pub mod gradient;
 pub mod optimizer;
 pub mod selection;
+pub mod supervised;
 pub mod update;
 
 /// The device of unit tests: the portable CPU backend, without gradients.

@@ -82,6 +82,15 @@ impl Decoder {
     /// Drawn on the host from [`Stage::Init`] streams, one per weight, so the same seed gives the
     /// same bits on every run and device.
     pub fn init(config: &ModelConfig, seed: u64, device: &Device) -> Self {
+        Self::build(config, Some(seed), device)
+    }
+
+    /// Weights of zero, to be replaced by those of a checkpoint.
+    pub fn zeroed(config: &ModelConfig, device: &Device) -> Self {
+        Self::build(config, None, device)
+    }
+
+    fn build(config: &ModelConfig, seed: Option<u64>, device: &Device) -> Self {
         let mut init = Initializer {
             seed,
             next: 0,
@@ -263,14 +272,18 @@ impl Block {
 
 /// Draws one weight after the other, each from its own stream.
 struct Initializer<'a> {
-    seed: u64,
+    /// None makes zeros.
+    seed: Option<u64>,
     next: u64,
     device: &'a Device,
 }
 
 impl Initializer<'_> {
     fn normal(&mut self, shape: [usize; 2]) -> Param<Tensor<2>> {
-        let mut draws = stream(self.seed, Stage::Init, self.next, PromptId(0), 0);
+        let Some(seed) = self.seed else {
+            return Param::from_tensor(Tensor::zeros(shape, self.device));
+        };
+        let mut draws = stream(seed, Stage::Init, self.next, PromptId(0), 0);
         self.next += 1;
         let values: Vec<f32> = (0..shape[0] * shape[1])
             .map(|_| (INIT_STD * draws.normal()) as f32)
