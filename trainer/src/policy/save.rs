@@ -33,6 +33,9 @@ const COPIED_FILES: [&str; 10] = [
     "LICENSE",
 ];
 
+/// Values converted at a time.
+const CHUNK_VALUES: usize = 1 << 16;
+
 /// A folder that could not be written.
 #[derive(Debug, Error)]
 pub enum SaveError {
@@ -213,9 +216,13 @@ fn header(path: &Path, parameters: &[Parameter]) -> Result<Vec<u8>, SaveError> {
 }
 
 fn write_values(file: &mut BufWriter<File>, values: &[f32]) -> std::io::Result<()> {
-    values
-        .iter()
-        .try_for_each(|value| file.write_all(&value.to_le_bytes()))
+    let mut bytes = Vec::with_capacity(4 * CHUNK_VALUES);
+    for chunk in values.chunks(CHUNK_VALUES) {
+        bytes.clear();
+        bytes.extend(chunk.iter().flat_map(|value| value.to_le_bytes()));
+        file.write_all(&bytes)?;
+    }
+    Ok(())
 }
 
 fn write_synced(

@@ -156,7 +156,7 @@ pub fn write_source(folder: &Path, architecture: &str, tied: bool) {
     write("tokenizer.json", tokenizer_json(12));
     write(
         "tokenizer_config.json",
-        json!({ "bos_token": "<s>", "eos_token": { "content": "</s>" }, "pad_token": "<pad>",
+        json!({ "bos_token": "<s>", "eos_token": { "__type": "AddedToken", "content": "</s>" }, "pad_token": "<pad>",
                 "tokenizer_class": "PreTrainedTokenizerFast" }),
     );
     write(
