@@ -1,1 +1,26 @@
-//! rlvr-backends
+//! Choice of the device that a run computes on.
+//!
+//! Cargo features decide which backends a binary contains, and any number of them can be
+//! compiled together; a run chooses one by name. This is the only package that names a backend:
+//! everything else takes its device from the tensors it is given.
+//!
+//! ```
+//! # #[cfg(feature = "cpu")] {
+//! use rlvr_backends::{BackendKind, device};
+//! let device = device(BackendKind::Cpu)?;
+//! assert!(!device.is_autodiff());
+//! # }
+//! # Ok::<(), rlvr_backends::BackendError>(())
+//! ```
+
+mod error;
+mod kind;
+mod open;
+mod threads;
+
+pub mod kernels;
+
+pub use error::{BackendError, ThreadsError};
+pub use kind::{BackendKind, UnknownBackend, compiled};
+pub use open::device;
+pub use threads::set_threads;

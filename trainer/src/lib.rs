@@ -11,12 +11,19 @@
 //! Within a step data moves left to right, never back. Every stage is a function or a small
 //! struct from record to record; the records are in [`record`], the loop is in `run`.
 
+pub mod checkpoint;
+pub mod cli;
+pub mod commands;
 pub mod config;
 pub mod dataset;
+pub mod failure;
+pub mod metrics;
 pub mod policy;
+pub mod progress;
 pub mod record;
 pub mod reward;
 pub mod rollout;
+pub mod run_dir;
 pub mod seed;
 
 pub mod accuracy;

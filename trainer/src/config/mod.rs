@@ -1,26 +1,30 @@
 //! The run's configuration: one section per stage, validated into ready values.
+//!
+//! A run is a recipe, then `--set section.key=value`, then the named flags, each layer over the
+//! one before. What comes out is complete and valid, or an error that names the key, where it was
+//! written, and what would be allowed.
 
-use thiserror::Error;
+mod error;
+mod identity;
+mod layers;
+pub mod range;
+mod read;
+mod recipe;
+mod sections;
+mod stage_sections;
+mod update_section;
+mod write;
 
-/// A value that cannot be used, named by its key.
-#[derive(Debug, Error, Clone, PartialEq)]
-#[error("`{key} = {value}` is not possible: {allowed}")]
-pub struct InvalidValue {
-    /// Dotted key, such as `rollout.temperature`.
-    pub key: String,
-    /// What was given.
-    pub value: String,
-    /// What is allowed, and what to do.
-    pub allowed: String,
-}
-
-impl InvalidValue {
-    /// Builds the error from displayable parts.
-    pub fn new(key: &str, value: impl core::fmt::Display, allowed: impl Into<String>) -> Self {
-        Self {
-            key: key.into(),
-            value: value.to_string(),
-            allowed: allowed.into(),
-        }
-    }
-}
+pub use error::{ConfigError, InvalidValue, Place};
+pub(crate) use identity::hex;
+pub use identity::{ConfigIdentity, KeyDifference, is_free_to_differ};
+pub use layers::Layers;
+pub use recipe::{DEFAULT_RECIPE, RecipeText, recipe_names};
+pub use sections::{
+    BackendSection, CheckpointSection, EvalSection, LogSection, ModelSection, RunConfig,
+    RunSection, SelectionMethod, SelectionSection, SftSection,
+};
+pub use stage_sections::{
+    AdvantageSection, DataSection, LossSection, PromptSection, RewardSection, RolloutSection,
+};
+pub use update_section::{Schedule, UpdateSection};

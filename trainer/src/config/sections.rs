@@ -1,0 +1,342 @@
+//! The whole configuration, and the sections that belong to no single stage.
+
+use rlvr_backends::BackendKind;
+use serde::{Deserialize, Serialize};
+
+use super::error::InvalidValue;
+use super::range::{at_least, not_blank, not_negative, positive};
+use super::stage_sections::{
+    AdvantageSection, DataSection, LossSection, PromptSection, RewardSection, RolloutSection,
+};
+use super::update_section::UpdateSection;
+
+/// A run. A section is a stage's configuration.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RunConfig {
+    /// Length, seed and place of the run.
+    pub run: RunSection,
+    /// The policy to start from.
+    pub model: ModelSection,
+    /// Where problems come from.
+    pub data: DataSection,
+    /// How a problem becomes what the policy sees.
+    pub prompt: PromptSection,
+    /// Which prompts a step uses.
+    pub selection: SelectionSection,
+    /// How completions are sampled.
+    pub rollout: RolloutSection,
+    /// What a completion earns.
+    pub reward: RewardSection,
+    /// How rewards become advantages.
+    pub advantage: AdvantageSection,
+    /// The objective.
+    pub loss: LossSection,
+    /// The optimizer and its schedule.
+    pub update: UpdateSection,
+    /// Held-out evaluation.
+    pub eval: EvalSection,
+    /// What is saved, and how often.
+    pub checkpoint: CheckpointSection,
+    /// What is written besides metrics.
+    pub log: LogSection,
+    /// The supervised warm start of `trainer sft`.
+    pub sft: SftSection,
+    /// What the run computes on.
+    pub backend: BackendSection,
+}
+
+impl RunConfig {
+    /// Checks every value by itself, then those that must fit together.
+    pub fn validate(&self) -> Result<(), InvalidValue> {
+        self.run.validate()?;
+        self.model.validate()?;
+        self.data.validate()?;
+        self.prompt.validate()?;
+        self.selection.validate()?;
+        self.rollout.validate()?;
+        self.reward.validate()?;
+        self.advantage.validate()?;
+        self.loss.validate()?;
+        self.update.validate()?;
+        self.eval.validate()?;
+        self.checkpoint.validate()?;
+        self.log.validate()?;
+        self.sft.validate()?;
+        self.backend.validate()?;
+        self.validate_together()
+    }
+
+    fn validate_together(&self) -> Result<(), InvalidValue> {
+        let rollouts = self.selection.prompts_per_step * self.rollout.group_size;
+        if self.update.minibatches > rollouts {
+            let allowed = format!(
+                "at most the {rollouts} rollouts of a step \
+                 (selection.prompts_per_step times rollout.group_size)"
+            );
+            let key = "update.minibatches";
+            return Err(InvalidValue::new(key, self.update.minibatches, allowed));
+        }
+        Ok(())
+    }
+}
+
+/// Length, seed and place of the run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RunSection {
+    /// Seed of every random stream of the run; up to 2^63 - 1, what TOML can hold.
+    pub seed: u64,
+    /// Training steps, 1 or more.
+    pub steps: u64,
+    /// Run directory; unset means `runs/<name>-<n>` with the first free n.
+    pub out: Option<String>,
+    /// Name of the run; unset means the recipe's.
+    pub name: Option<String>,
+}
+
+impl Default for RunSection {
+    fn default() -> Self {
+        Self {
+            seed: 17,
+            steps: 100,
+            out: None,
+            name: None,
+        }
+    }
+}
+
+impl RunSection {
+    /// Checks the ranges.
+    pub fn validate(&self) -> Result<(), InvalidValue> {
+        if i64::try_from(self.seed).is_err() {
+            let allowed = format!("at most {}", i64::MAX);
+            return Err(InvalidValue::new("run.seed", self.seed, allowed));
+        }
+        at_least("run.steps", self.steps, 1)?;
+        if let Some(out) = &self.out {
+            not_blank("run.out", out)?;
+        }
+        let name = self.name.as_deref().unwrap_or("run");
+        not_blank("run.name", name)?;
+        if name.contains(['/', '\\']) || name.starts_with('.') {
+            let allowed = "a name without slashes that does not start with a dot";
+            return Err(InvalidValue::new("run.name", name, allowed));
+        }
+        Ok(())
+    }
+}
+
+/// The policy to start from.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ModelSection {
+    /// A model folder, a hub id `org/name[@revision]`, or `embedded` for the tiny model.
+    pub path: String,
+}
+
+impl Default for ModelSection {
+    fn default() -> Self {
+        Self {
+            path: "embedded".into(),
+        }
+    }
+}
+
+impl ModelSection {
+    /// Checks that a model is named.
+    pub fn validate(&self) -> Result<(), InvalidValue> {
+        not_blank("model.path", &self.path)
+    }
+}
+
+/// How prompts are chosen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SelectionMethod {
+    /// Every prompt equally often, in a shuffled order that is new in every epoch.
+    #[default]
+    Uniform,
+}
+
+/// Which prompts a step uses.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SelectionSection {
+    /// How prompts are chosen.
+    pub method: SelectionMethod,
+    /// Prompts in a step, 1 or more.
+    pub prompts_per_step: usize,
+}
+
+impl Default for SelectionSection {
+    fn default() -> Self {
+        Self {
+            method: SelectionMethod::Uniform,
+            prompts_per_step: 16,
+        }
+    }
+}
+
+impl SelectionSection {
+    /// Checks the ranges.
+    pub fn validate(&self) -> Result<(), InvalidValue> {
+        let num_prompts = self.prompts_per_step;
+        at_least("selection.prompts_per_step", num_prompts, 1)
+    }
+}
+
+/// Held-out evaluation.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct EvalSection {
+    /// Steps between two evaluations; unset means none in between.
+    pub every: Option<u64>,
+    /// Held-out problems, 1 or more; fewer if the data has fewer.
+    pub problems: usize,
+    /// Completions per problem, 1 or more.
+    pub samples: usize,
+    /// Sampling temperature, 0 or more; 0 is greedy.
+    pub temperature: f64,
+    /// The k of pass@k, each from 1 to `samples`.
+    pub pass_at_k: Vec<usize>,
+    /// Evaluate before the first step.
+    pub at_start: bool,
+    /// Evaluate after the last step.
+    pub at_end: bool,
+}
+
+impl Default for EvalSection {
+    fn default() -> Self {
+        Self {
+            every: Some(20),
+            problems: 500,
+            samples: 1,
+            temperature: 0.0,
+            pass_at_k: vec![1],
+            at_start: true,
+            at_end: true,
+        }
+    }
+}
+
+impl EvalSection {
+    /// Checks the ranges.
+    pub fn validate(&self) -> Result<(), InvalidValue> {
+        at_least("eval.every", self.every.unwrap_or(1), 1)?;
+        at_least("eval.problems", self.problems, 1)?;
+        at_least("eval.samples", self.samples, 1)?;
+        not_negative("eval.temperature", self.temperature)?;
+        for &k in &self.pass_at_k {
+            if k == 0 || k > self.samples {
+                let allowed = format!("from 1 to eval.samples = {}", self.samples);
+                return Err(InvalidValue::new("eval.pass_at_k", k, allowed));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What is saved, and how often.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct CheckpointSection {
+    /// Steps between two checkpoints; unset means only at the end and when interrupted.
+    pub every: Option<u64>,
+    /// Newest checkpoints kept, 1 or more.
+    pub keep_last: usize,
+    /// Checkpoints of highest held-out accuracy kept besides those, 0 or more.
+    pub keep_best: usize,
+}
+
+impl Default for CheckpointSection {
+    fn default() -> Self {
+        Self {
+            every: Some(20),
+            keep_last: 2,
+            keep_best: 1,
+        }
+    }
+}
+
+impl CheckpointSection {
+    /// Checks the ranges.
+    pub fn validate(&self) -> Result<(), InvalidValue> {
+        at_least("checkpoint.every", self.every.unwrap_or(1), 1)?;
+        at_least("checkpoint.keep_last", self.keep_last, 1)
+    }
+}
+
+/// What is written besides metrics.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LogSection {
+    /// Completions written to `completions.jsonl` in every step; unset means all.
+    pub completions_per_step: Option<usize>,
+}
+
+impl Default for LogSection {
+    fn default() -> Self {
+        Self {
+            completions_per_step: Some(16),
+        }
+    }
+}
+
+impl LogSection {
+    /// Every value is possible.
+    pub fn validate(&self) -> Result<(), InvalidValue> {
+        Ok(())
+    }
+}
+
+/// The supervised warm start of `trainer sft`; whatever is not here comes from `update`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SftSection {
+    /// Optimizer steps, 1 or more.
+    pub steps: u64,
+    /// Worked solutions per step, 1 or more.
+    pub batch_size: usize,
+    /// Peak learning rate, more than 0.
+    pub learning_rate: f64,
+    /// Steps of linear warm-up.
+    pub warmup_steps: u64,
+}
+
+impl Default for SftSection {
+    fn default() -> Self {
+        Self {
+            steps: 500,
+            batch_size: 32,
+            learning_rate: 1e-3,
+            warmup_steps: 20,
+        }
+    }
+}
+
+impl SftSection {
+    /// Checks the ranges.
+    pub fn validate(&self) -> Result<(), InvalidValue> {
+        at_least("sft.steps", self.steps, 1)?;
+        at_least("sft.batch_size", self.batch_size, 1)?;
+        positive("sft.learning_rate", self.learning_rate)
+    }
+}
+
+/// What the run computes on.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct BackendSection {
+    /// The backend; it must be compiled in.
+    pub kind: BackendKind,
+    /// CPU threads, 1 or more; unset means all cores.
+    pub threads: Option<usize>,
+}
+
+impl BackendSection {
+    /// Checks the ranges; whether the backend exists is checked when its device is opened.
+    pub fn validate(&self) -> Result<(), InvalidValue> {
+        at_least("backend.threads", self.threads.unwrap_or(1), 1)
+    }
+}
