@@ -11,7 +11,6 @@ pub mod range;
 mod read;
 mod recipe;
 mod sections;
-mod stage_sections;
 mod update_section;
 mod write;
 
@@ -22,9 +21,6 @@ pub use layers::Layers;
 pub use recipe::{DEFAULT_RECIPE, RecipeText, recipe_names};
 pub use sections::{
     BackendSection, CheckpointSection, EvalSection, LogSection, ModelSection, RunConfig,
-    RunSection, SelectionMethod, SelectionSection, SftSection,
+    RunSection, SftSection,
 };
-pub use stage_sections::{
-    AdvantageSection, DataSection, LossSection, PromptSection, RewardSection, RolloutSection,
-};
-pub use update_section::{Schedule, UpdateSection};
+pub use update_section::UpdateSection;

@@ -1,14 +1,18 @@
 //! The whole configuration, and the sections that belong to no single stage.
 
 use rlvr_backends::BackendKind;
+use rlvr_core::GrpoLossConfig;
 use serde::{Deserialize, Serialize};
 
 use super::error::InvalidValue;
 use super::range::{at_least, not_blank, not_negative, positive};
-use super::stage_sections::{
-    AdvantageSection, DataSection, LossSection, PromptSection, RewardSection, RolloutSection,
-};
 use super::update_section::UpdateSection;
+use crate::advantage::AdvantageSection;
+use crate::control::ControlConfig;
+use crate::dataset::{DataConfig, PromptConfig};
+use crate::reward::RewardConfig;
+use crate::rollout::RolloutConfig;
+use crate::selection::SelectionConfig;
 
 /// A run. A section is a stage's configuration.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -19,19 +23,21 @@ pub struct RunConfig {
     /// The policy to start from.
     pub model: ModelSection,
     /// Where problems come from.
-    pub data: DataSection,
+    pub data: DataConfig,
     /// How a problem becomes what the policy sees.
-    pub prompt: PromptSection,
+    pub prompt: PromptConfig,
     /// Which prompts a step uses.
-    pub selection: SelectionSection,
+    pub selection: SelectionConfig,
     /// How completions are sampled.
-    pub rollout: RolloutSection,
+    pub rollout: RolloutConfig,
     /// What a completion earns.
-    pub reward: RewardSection,
+    pub reward: RewardConfig,
     /// How rewards become advantages.
     pub advantage: AdvantageSection,
     /// The objective.
-    pub loss: LossSection,
+    pub loss: GrpoLossConfig,
+    /// Coefficients of the objective that follow a measurement.
+    pub control: ControlConfig,
     /// The optimizer and its schedule.
     pub update: UpdateSection,
     /// Held-out evaluation.
@@ -56,8 +62,11 @@ impl RunConfig {
         self.selection.validate()?;
         self.rollout.validate()?;
         self.reward.validate()?;
-        self.advantage.validate()?;
-        self.loss.validate()?;
+        self.advantage.validate(self.rollout.group_size)?;
+        self.loss.validate().map_err(|err| {
+            InvalidValue::new(&format!("loss.{}", err.key), err.value, err.allowed)
+        })?;
+        self.control.validate(self.loss.kl.is_some())?;
         self.update.validate()?;
         self.eval.validate()?;
         self.checkpoint.validate()?;
@@ -76,6 +85,10 @@ impl RunConfig {
             );
             let key = "update.minibatches";
             return Err(InvalidValue::new(key, self.update.minibatches, allowed));
+        }
+        if self.rollout.temperature == 0.0 {
+            let allowed = "above 0: greedy rollouts of a group are all the same and teach nothing";
+            return Err(InvalidValue::new("rollout.temperature", 0.0, allowed));
         }
         Ok(())
     }
@@ -147,42 +160,6 @@ impl ModelSection {
     /// Checks that a model is named.
     pub fn validate(&self) -> Result<(), InvalidValue> {
         not_blank("model.path", &self.path)
-    }
-}
-
-/// How prompts are chosen.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum SelectionMethod {
-    /// Every prompt equally often, in a shuffled order that is new in every epoch.
-    #[default]
-    Uniform,
-}
-
-/// Which prompts a step uses.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct SelectionSection {
-    /// How prompts are chosen.
-    pub method: SelectionMethod,
-    /// Prompts in a step, 1 or more.
-    pub prompts_per_step: usize,
-}
-
-impl Default for SelectionSection {
-    fn default() -> Self {
-        Self {
-            method: SelectionMethod::Uniform,
-            prompts_per_step: 16,
-        }
-    }
-}
-
-impl SelectionSection {
-    /// Checks the ranges.
-    pub fn validate(&self) -> Result<(), InvalidValue> {
-        let num_prompts = self.prompts_per_step;
-        at_least("selection.prompts_per_step", num_prompts, 1)
     }
 }
 

@@ -4,19 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::error::InvalidValue;
 use super::range::{at_least, below, not_negative, positive};
-
-/// What the learning rate does after the warm-up.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Schedule {
-    /// It stays.
-    #[default]
-    Constant,
-    /// It falls in a straight line to 0 at the last step.
-    Linear,
-    /// It falls along half a cosine to 0 at the last step.
-    Cosine,
-}
+use crate::optimizer::Schedule;
 
 /// AdamW, its schedule, and how a step's rollouts are cut into passes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -36,6 +36,8 @@ pub use engine::{Engine, TokenDecoder};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct RolloutConfig {
+    /// G: completions per prompt and step.
+    pub group_size: usize,
     /// Upper bound on the bytes of the key-value cache, all workers together.
     pub kv_budget_bytes: u64,
     /// Most completions decoded at once, all workers together.
@@ -64,6 +66,7 @@ pub struct RolloutConfig {
 impl Default for RolloutConfig {
     fn default() -> Self {
         Self {
+            group_size: 8,
             kv_budget_bytes: 1 << 30,
             max_slots: 64,
             num_workers: 1,
@@ -86,6 +89,7 @@ impl RolloutConfig {
             0 => Err(InvalidValue::new(key, value, "at least 1")),
             _ => Ok(()),
         };
+        positive("rollout.group_size", self.group_size)?;
         positive("rollout.max_slots", self.max_slots)?;
         positive("rollout.num_workers", self.num_workers)?;
         positive("rollout.prefill_tokens", self.prefill_tokens)?;
