@@ -1,1 +1,54 @@
-//! rlvr-verifier
+//! Does a completion give the reference answer, and why?
+//!
+//! The verdict is the reward of a reinforcement-learning run, so a wrong verdict is a wrong
+//! gradient. Five ideas carry the design:
+//!
+//! - **Read all or refuse**: the reader consumes the whole answer or fails; it drops no tail.
+//! - **Exact**: numbers are exact rationals; there is no tolerance.
+//! - **The last answer counts, whole or not at all**: a cut-off final box is no answer.
+//! - **No answer never equals no answer.**
+//! - **Bounded by counted work**, not by a clock: same strings and policy, same verdict.
+//!
+//! This version reads numbers in the notations of school mathematics (see [`equal`]); everything
+//! else that is well formed is compared as normalised text. It is not a solver, not a checker of
+//! steps and not a computer algebra system.
+//!
+//! ```
+//! use rlvr_verifier::{Policy, Reason, grade};
+//!
+//! let verdict = grade("#### 1,250", r"So it is $\boxed{1250}$.", &Policy::default());
+//! assert_eq!(verdict.correct, Some(true));
+//! assert_eq!(verdict.reason, Reason::EqualNumber);
+//! ```
+
+#![no_std]
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::indexing_slicing,
+        clippy::string_slice,
+        clippy::expect_used,
+        clippy::panic
+    )
+)]
+
+extern crate alloc;
+#[cfg(test)]
+extern crate std;
+
+mod canon;
+mod compare;
+mod dress;
+mod extract;
+mod lex;
+mod number;
+mod parse;
+mod policy;
+mod segment;
+mod unit;
+mod value;
+mod verdict;
+
+pub use compare::{Gold, equal, grade};
+pub use policy::{Extraction, Limits, Percent, Policy};
+pub use verdict::{Reason, Source, Verdict};
