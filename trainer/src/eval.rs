@@ -1,5 +1,6 @@
 //! Held-out evaluation: accuracy with an interval clustered by prompt, pass@k, lengths.
 
+use rlvr_verifier::Policy;
 use serde::{Deserialize, Serialize};
 
 use crate::accuracy::{Share, clustered_share, pass_at_k};
@@ -43,6 +44,8 @@ pub struct Evaluation<'a> {
     pub sampling: &'a SamplingParams,
     /// How completions are graded.
     pub reward: &'a RewardConfig,
+    /// What counts as a right answer.
+    pub verifier: &'a Policy,
     /// Samples, temperature, pass@k.
     pub section: &'a EvalSection,
     /// Seed of the run. Every evaluation of a run draws the same random numbers, so that two
@@ -75,6 +78,7 @@ impl Evaluation<'_> {
             output.completions,
             &self.folder.tokenizer,
             self.reward,
+            self.verifier,
         );
         Ok((report(&groups, self.section), groups))
     }

@@ -2,8 +2,9 @@
 
 use crate::policy::tokenizer::Tokenizer;
 use crate::record::{Completion, Group, Prompt, Rollout};
-use crate::reward::{RewardConfig, grade_completion};
+use crate::reward::{Grader, RewardConfig};
 use crate::rollout::Request;
+use rlvr_verifier::Policy;
 
 /// One request per prompt for `group_size` completions each.
 pub fn requests(prompts: &[Prompt], group_size: u32) -> Vec<Request> {
@@ -21,28 +22,22 @@ pub fn grade_groups(
     completions: Vec<Vec<Completion>>,
     tokenizer: &Tokenizer,
     config: &RewardConfig,
+    policy: &Policy,
 ) -> Vec<Group> {
     prompts
         .into_iter()
         .zip(completions)
         .map(|(prompt, completions)| {
+            let grader = Grader::new(config, policy, &prompt.reference_answer);
             let rollouts = completions
                 .into_iter()
-                .map(|completion| grade_rollout(&prompt, completion, tokenizer, config))
+                .map(|completion| {
+                    let completion_text = tokenizer.decode(&completion.tokens, true);
+                    let reward = grader.grade(&completion_text, completion.stop);
+                    Rollout { completion, completion_text, reward }
+                })
                 .collect();
             Group { prompt, rollouts }
         })
         .collect()
-}
-
-fn grade_rollout(
-    prompt: &Prompt,
-    completion: Completion,
-    tokenizer: &Tokenizer,
-    config: &RewardConfig,
-) -> Rollout {
-    let completion_text = tokenizer.decode(&completion.tokens, true);
-    let reward =
-        grade_completion(config, &prompt.reference_answer, &completion_text, completion.stop);
-    Rollout { completion, completion_text, reward }
 }

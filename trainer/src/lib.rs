@@ -11,27 +11,31 @@
 //! Within a step data moves left to right, never back. Every stage is a function or a small
 //! struct from record to record; the records are in [`record`], the loop is in `run`.
 
+pub mod accuracy;
+pub mod advantage;
+pub mod batch;
 pub mod checkpoint;
 pub mod cli;
 pub mod commands;
 pub mod config;
+pub mod control;
 pub mod dataset;
+pub mod eval;
 pub mod failure;
+pub mod gradient;
+pub mod groups;
 pub mod metrics;
+pub mod optimizer;
 pub mod policy;
 pub mod progress;
+pub mod prompts;
 pub mod record;
 pub mod reward;
 pub mod rollout;
 pub mod run_dir;
 pub mod seed;
-
-pub mod accuracy;
-pub mod advantage;
-pub mod batch;
-pub mod gradient;
-pub mod optimizer;
 pub mod selection;
+pub mod state;
 pub mod supervised;
 pub mod update;
 

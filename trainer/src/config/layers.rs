@@ -142,7 +142,7 @@ fn value_of(text: &str) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Schedule;
+    use crate::optimizer::Schedule;
 
     fn layers(text: &str) -> Result<Layers, ConfigError> {
         Layers::new(&RecipeText {

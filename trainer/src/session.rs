@@ -1,0 +1,170 @@
+//! Everything a command needs before it starts: device, model folder, prompts, engine.
+
+use std::path::Path;
+
+use burn::tensor::Device;
+use rlvr_core::GrpoLoss;
+use rlvr_verifier::Policy;
+use tempfile::TempDir;
+
+use crate::config::{InvalidValue, RunConfig};
+use crate::dataset::{self, DataReport};
+use crate::failure::Failure;
+use crate::gradient::ScoringSettings;
+use crate::optimizer::OptimizerSettings;
+use crate::policy::folder::ModelFolder;
+use crate::policy::hub;
+use crate::prompts::render_prompts;
+use crate::record::{Problem, Prompt};
+use crate::rollout::{Engine, SamplingParams};
+
+/// Name of the tiny model that the binary carries.
+pub const EMBEDDED_MODEL: &str = "embedded";
+
+/// A model folder that may have been unpacked for this process alone.
+#[derive(Debug)]
+pub struct OpenModel {
+    /// The folder.
+    pub folder: ModelFolder,
+    /// Keeps an unpacked folder alive; it goes with this value.
+    _unpacked: Option<TempDir>,
+}
+
+/// Opens a model: the embedded one, a folder, or a hub id.
+///
+/// # Errors
+/// If there is no such model or its folder is damaged.
+pub fn open_model(spec: &str) -> Result<OpenModel, Failure> {
+    if spec != EMBEDDED_MODEL {
+        let path = hub::resolve(spec).map_err(Failure::usage)?;
+        let folder = ModelFolder::open(&path).map_err(Failure::usage)?;
+        return Ok(OpenModel { folder, _unpacked: None });
+    }
+    let unpacked = tempfile::Builder::new().prefix("rlvr-model-").tempdir().map_err(Failure::run)?;
+    for (name, bytes) in rlvr_fixtures::tiny_model() {
+        std::fs::write(unpacked.path().join(name), bytes).map_err(Failure::run)?;
+    }
+    let folder = ModelFolder::open(unpacked.path()).map_err(Failure::run)?;
+    Ok(OpenModel { folder, _unpacked: Some(unpacked) })
+}
+
+/// Prompts of a run.
+#[derive(Clone, Debug, Default)]
+pub struct RunData {
+    /// To train on.
+    pub train: Vec<Prompt>,
+    /// To evaluate on; shares no problem with `train`.
+    pub held_out: Vec<Prompt>,
+    /// What became of the records.
+    pub report: DataReport,
+    /// Training problems left out for their length.
+    pub num_too_long: usize,
+    /// Held-out problems left out for their length.
+    pub num_held_out_too_long: usize,
+}
+
+/// A validated run with its inputs opened.
+pub struct Session {
+    /// The configuration.
+    pub config: RunConfig,
+    /// Where it computes; without gradients.
+    pub device: Device,
+    /// The model.
+    pub model: OpenModel,
+    /// The prompts.
+    pub data: RunData,
+    /// The rollout engine.
+    pub engine: Engine,
+    /// What counts as a right answer.
+    pub verifier: Policy,
+}
+
+impl Session {
+    /// Opens device, model and data.
+    ///
+    /// # Errors
+    /// If any of them cannot be had; nothing has been written then.
+    pub fn open(config: RunConfig) -> Result<Self, Failure> {
+        if let Some(threads) = config.backend.threads {
+            rlvr_backends::set_threads(threads)?;
+        }
+        let device = rlvr_backends::device(config.backend.kind)?;
+        let model = open_model(&config.model.path)?;
+        let data = load_data(&config, &model.folder)?;
+        let engine = Engine::new(&model.folder.config, config.rollout.clone());
+        Ok(Self { device, model, data, engine, verifier: Policy::default(), config })
+    }
+
+    /// The device that records gradients.
+    pub fn training_device(&self) -> Device {
+        let device = self.device.clone().autodiff();
+        if self.config.update.gradient_checkpointing {
+            device.gradient_checkpointing()
+        } else {
+            device
+        }
+    }
+
+    /// How completions are sampled in training.
+    pub fn sampling(&self) -> SamplingParams {
+        self.config.rollout.sampling(self.model.folder.stop_ids.clone())
+    }
+
+    /// How log-probs are computed.
+    pub fn scoring(&self) -> ScoringSettings {
+        ScoringSettings {
+            temperature: f64::from(self.config.rollout.temperature),
+            max_logits_bytes: self.config.update.max_logits_bytes,
+        }
+    }
+
+    /// The optimizer of a run of `run.steps` steps.
+    pub fn optimizer_settings(&self) -> OptimizerSettings {
+        let update = &self.config.update;
+        OptimizerSettings {
+            learning_rate: update.learning_rate,
+            beta_1: update.betas[0],
+            beta_2: update.betas[1],
+            eps: update.eps,
+            weight_decay: update.weight_decay,
+            max_grad_norm: update.max_grad_norm,
+            warmup_steps: update.warmup_steps,
+            schedule: update.schedule,
+            total_steps: self.config.run.steps,
+        }
+    }
+
+    /// The loss at its configured coefficients.
+    ///
+    /// # Errors
+    /// If a value is impossible; validation has seen to that.
+    pub fn loss(&self) -> Result<GrpoLoss, Failure> {
+        self.config.loss.init().map_err(|err| {
+            let key = format!("loss.{}", err.key);
+            Failure::usage(InvalidValue::new(&key, err.value, err.allowed))
+        })
+    }
+
+    /// Folder whose tokenizer and templates go into every checkpoint.
+    pub fn source(&self) -> &Path {
+        &self.model.folder.path
+    }
+}
+
+fn load_data(config: &RunConfig, folder: &ModelFolder) -> Result<RunData, Failure> {
+    let loaded = dataset::load(&config.data, config.run.seed).map_err(Failure::usage)?;
+    let render = |problems: Vec<Problem>| {
+        render_prompts(problems, folder, &config.prompt).map_err(Failure::usage)
+    };
+    let (train, held_out) = (render(loaded.train)?, render(loaded.held_out)?);
+    if train.prompts.is_empty() {
+        return Err(Failure::usage(format!("data.train = {:?}: no problem to train on", config.data.train)));
+    }
+    Ok(RunData {
+        num_too_long: train.num_too_long,
+        num_held_out_too_long: held_out.num_too_long,
+        train: train.prompts,
+        held_out: held_out.prompts,
+        report: loaded.report,
+    })
+}
