@@ -5,6 +5,7 @@
 
 pub mod config;
 pub mod config_file;
+pub mod config_write;
 pub mod folder;
 pub mod generation;
 pub mod hub;
