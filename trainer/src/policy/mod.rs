@@ -7,6 +7,7 @@ pub mod attention;
 pub mod cache;
 pub mod config;
 pub mod config_file;
+pub mod config_write;
 pub mod folder;
 pub mod generation;
 pub mod hub;

@@ -14,7 +14,7 @@ use serde_json::Value;
 use thiserror::Error;
 
 use super::config::ModelConfig;
-use super::config_file::config_json;
+use super::config_write::config_json;
 use super::json_file::{JsonFileError, read_optional_object};
 use super::tensor_name::{stored_shape, tensor_name, transpose};
 use super::weights::SINGLE_FILE;

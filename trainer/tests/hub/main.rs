@@ -1,5 +1,7 @@
 //! Hub ids against a small local server: the cache, what is fetched, and every failure.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
 mod server;
 
 use std::collections::BTreeMap;

@@ -1,5 +1,7 @@
 //! Model folders: what is saved loads again bit for bit, and every kind of damage is named.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
 mod tiny;
 
 use std::path::Path;
