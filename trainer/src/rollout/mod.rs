@@ -31,6 +31,7 @@ use crate::config::InvalidValue;
 use crate::record::{Completion, PromptId};
 
 pub use engine::{Engine, TokenDecoder};
+pub use memory::MemoryEstimate;
 
 /// The section `rollout`: how completions are sampled, and with how much memory.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

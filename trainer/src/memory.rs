@@ -1,0 +1,62 @@
+//! What a run will need, computed before anything is allocated.
+
+use crate::config::RunConfig;
+use crate::policy::config::ModelConfig;
+use crate::rollout::memory::{estimate, num_weights};
+use crate::rollout::{MemoryEstimate, RolloutError};
+
+/// Bytes of an f32.
+const F32: u64 = 4;
+
+/// Predicted peak memory of a run, in bytes. Rollout and update do not overlap, so the larger of
+/// the two counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RunMemory {
+    /// Weights, gradients and the two moments of AdamW, and the new weights while they are made.
+    pub training_bytes: u64,
+    /// A frozen reference policy, if a KL term needs one.
+    pub reference_bytes: u64,
+    /// Cache, prefill and logits of the rollouts, weights not counted again.
+    pub rollout_bytes: u64,
+    /// Recorded activations of one micro-batch and one chunk of logits with its gradient.
+    pub update_bytes: u64,
+    /// The rollouts in detail.
+    pub rollout: MemoryEstimate,
+}
+
+impl RunMemory {
+    /// The peak.
+    pub fn total_bytes(&self) -> u64 {
+        self.training_bytes + self.reference_bytes + self.rollout_bytes.max(self.update_bytes)
+    }
+}
+
+/// Predicts the peak memory of a run whose longest prompt has `longest_prompt` tokens.
+///
+/// Activations are counted per token and block: twelve vectors of the model width, five of the
+/// feed-forward width and three rows of attention scores are kept for the backward pass.
+///
+/// # Errors
+/// If the cache budget holds less than two completions.
+pub fn run_memory(
+    model: &ModelConfig,
+    config: &RunConfig,
+    longest_prompt: usize,
+    needs_reference: bool,
+) -> Result<RunMemory, RolloutError> {
+    let rollouts = config.selection.prompts_per_step * config.rollout.group_size;
+    let rollout = estimate(model, &config.rollout, longest_prompt, rollouts)?;
+    let weights = num_weights(model) * F32;
+    let longest = (longest_prompt + config.rollout.max_new_tokens).min(model.max_position_embeddings);
+    let tokens = config.update.max_tokens_per_microbatch.min(rollouts * longest).max(longest) as u64;
+    let per_block =
+        12 * model.hidden_size + 5 * model.intermediate_size + 3 * model.num_heads * longest;
+    let activations = tokens * (model.num_layers * per_block + 4 * model.hidden_size) as u64 * F32;
+    Ok(RunMemory {
+        training_bytes: 5 * weights,
+        reference_bytes: if needs_reference { weights } else { 0 },
+        rollout_bytes: rollout.total_bytes() - rollout.weights_bytes,
+        update_bytes: activations + 4 * config.update.max_logits_bytes as u64,
+        rollout,
+    })
+}

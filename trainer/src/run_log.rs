@@ -1,0 +1,204 @@
+//! The files a run writes while it runs: metrics, completions, evaluated problems.
+
+use serde::Serialize;
+
+use crate::metrics::{JsonlLog, Kept, LogError, StepMetrics};
+use crate::record::{Group, PromptId, StopReason};
+use crate::run_dir::RunDir;
+
+/// Takes a step's metrics as they are written, for a live view.
+pub type Observer = Box<dyn FnMut(&StepMetrics)>;
+
+/// The open files of a run.
+pub struct RunLog {
+    metrics: JsonlLog,
+    completions: JsonlLog,
+    evaluations: JsonlLog,
+    max_completions: usize,
+    save_secs: Option<f64>,
+    observer: Observer,
+}
+
+/// One line of `completions.jsonl`.
+#[derive(Serialize)]
+struct CompletionLine<'a> {
+    step: u64,
+    prompt_id: PromptId,
+    rollout_index: u32,
+    prompt: &'a str,
+    completion: &'a str,
+    reference_answer: &'a str,
+    extracted: Option<&'a str>,
+    reason: &'a str,
+    is_correct: bool,
+    reward: f64,
+    components: &'a [(String, f64)],
+    advantage: f64,
+    stop: StopReason,
+    num_tokens: usize,
+    entropy_mean: f64,
+    sampler_logprob_mean: f64,
+}
+
+/// One line of `eval.jsonl`: a held-out problem with its first completion.
+#[derive(Serialize)]
+struct EvalLine<'a> {
+    step: u64,
+    prompt_id: PromptId,
+    prompt: &'a str,
+    reference_answer: &'a str,
+    num_correct: usize,
+    num_samples: usize,
+    completion: &'a str,
+    reason: &'a str,
+}
+
+impl RunLog {
+    /// New files; refuses to overwrite.
+    ///
+    /// # Errors
+    /// If a file exists or cannot be created.
+    pub fn create(
+        dir: &RunDir,
+        max_completions: Option<usize>,
+        observer: Observer,
+    ) -> Result<Self, LogError> {
+        Ok(Self {
+            metrics: JsonlLog::create(&dir.metrics())?,
+            completions: JsonlLog::create(&dir.completions())?,
+            evaluations: JsonlLog::create(&dir.eval())?,
+            max_completions: max_completions.unwrap_or(usize::MAX),
+            save_secs: None,
+            observer,
+        })
+    }
+
+    /// New files in place of those of an earlier process that was stopped before its first
+    /// checkpoint: nothing of it can be continued.
+    ///
+    /// # Errors
+    /// If a file cannot be replaced.
+    pub fn restart(
+        dir: &RunDir,
+        max_completions: Option<usize>,
+        observer: Observer,
+    ) -> Result<Self, LogError> {
+        for path in [dir.metrics(), dir.completions(), dir.eval()] {
+            match std::fs::remove_file(&path) {
+                Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(LogError::Io { action: "remove", path, source });
+                }
+                _ => {}
+            }
+        }
+        Self::create(dir, max_completions, observer)
+    }
+
+    /// The files of an earlier process, cut back to what was complete at `step`.
+    ///
+    /// # Errors
+    /// If a file is damaged or cannot be replaced.
+    pub fn resume(
+        dir: &RunDir,
+        step: u64,
+        max_completions: Option<usize>,
+        observer: Observer,
+    ) -> Result<(Self, Kept), LogError> {
+        let (metrics, kept) = JsonlLog::resume(&dir.metrics(), step)?;
+        let (completions, _) = JsonlLog::resume(&dir.completions(), step)?;
+        let (evaluations, _) = JsonlLog::resume(&dir.eval(), step)?;
+        let max_completions = max_completions.unwrap_or(usize::MAX);
+        let log = Self {
+            metrics, completions, evaluations, max_completions, save_secs: None, observer,
+        };
+        Ok((log, kept))
+    }
+
+    /// Appends a step's line.
+    ///
+    /// # Errors
+    /// If the disk refuses.
+    pub fn metrics(&mut self, mut metrics: StepMetrics) -> Result<(), LogError> {
+        metrics.timing.save_secs = self.save_secs.take();
+        self.metrics.append(&metrics)?;
+        (self.observer)(&metrics);
+        Ok(())
+    }
+
+    /// Remembers how long a save took, for the next line.
+    pub fn saved(&mut self, secs: f64) {
+        self.save_secs = Some(secs);
+    }
+
+    /// Appends rollouts of a step, group after group, up to the configured number.
+    ///
+    /// # Errors
+    /// If the disk refuses.
+    pub fn completions(
+        &mut self,
+        step: u64,
+        groups: &[Group],
+        advantages: &[Vec<f64>],
+    ) -> Result<(), LogError> {
+        let rollouts = groups.iter().zip(advantages).flat_map(|(group, advantages)| {
+            group.rollouts.iter().zip(advantages).map(move |(rollout, advantage)| (group, rollout, advantage))
+        });
+        for (group, rollout, &advantage) in rollouts.take(self.max_completions) {
+            let (completion, reward) = (&rollout.completion, &rollout.reward);
+            self.completions.append(&CompletionLine {
+                step,
+                prompt_id: group.prompt.id,
+                rollout_index: completion.index,
+                prompt: &group.prompt.prompt_text,
+                completion: &rollout.completion_text,
+                reference_answer: &group.prompt.reference_answer,
+                extracted: reward.extracted.as_deref(),
+                reason: &reward.reason,
+                is_correct: reward.is_correct,
+                reward: reward.total,
+                components: &reward.components,
+                advantage,
+                stop: completion.stop,
+                num_tokens: completion.tokens.len(),
+                entropy_mean: mean(&completion.entropies),
+                sampler_logprob_mean: mean(&completion.sampler_logprobs),
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Appends an evaluation, one line per problem.
+    ///
+    /// # Errors
+    /// If the disk refuses.
+    pub fn evaluation(&mut self, step: u64, groups: &[Group]) -> Result<(), LogError> {
+        for group in groups {
+            let Some(first) = group.rollouts.first() else { continue };
+            self.evaluations.append(&EvalLine {
+                step,
+                prompt_id: group.prompt.id,
+                prompt: &group.prompt.prompt_text,
+                reference_answer: &group.prompt.reference_answer,
+                num_correct: group.rollouts.iter().filter(|it| it.reward.is_correct).count(),
+                num_samples: group.rollouts.len(),
+                completion: &first.completion_text,
+                reason: &first.reward.reason,
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Makes everything durable.
+    ///
+    /// # Errors
+    /// If the disk refuses.
+    pub fn sync(&self) -> Result<(), LogError> {
+        self.metrics.sync()?;
+        self.completions.sync()?;
+        self.evaluations.sync()
+    }
+}
+
+fn mean(values: &[f32]) -> f64 {
+    values.iter().map(|&value| f64::from(value)).sum::<f64>() / values.len().max(1) as f64
+}
