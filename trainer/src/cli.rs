@@ -6,6 +6,8 @@ use clap::{ArgGroup, Args, Parser, Subcommand};
 use rlvr_backends::BackendKind;
 use toml::Value;
 
+use crate::config::{ConfigError, Layers, RecipeText, RunConfig};
+
 /// GRPO for mathematical reasoning: without a command, trains.
 #[derive(Clone, Debug, PartialEq, Parser)]
 #[command(name = "trainer", version, args_conflicts_with_subcommands = true)]
@@ -130,6 +132,22 @@ impl TrainArgs {
         values.extend(named(steps_key, "--steps", self.steps.map(integer)));
         values
     }
+}
+
+/// The recipe under `--set`, in the order typed, under the named flags.
+pub fn resolve(
+    recipe: &RecipeText,
+    sets: &[String],
+    named_values: Vec<NamedValue>,
+) -> Result<RunConfig, ConfigError> {
+    let mut layers = Layers::new(recipe)?;
+    for typed in sets {
+        layers.set(typed)?;
+    }
+    for NamedValue { key, value, typed } in named_values {
+        layers.put(key, value, &typed);
+    }
+    layers.resolve()
 }
 
 /// Flags are parsed with a range that fits; what does not is as large as possible.

@@ -61,6 +61,24 @@ fn named_flags_are_keys_of_the_configuration() {
 }
 
 #[test]
+fn a_named_flag_wins_over_set_and_set_over_the_recipe() {
+    let recipe = RecipeText {
+        name: "demo".into(),
+        title: "demo.toml".into(),
+        text: "[run]\nsteps = 1\nseed = 1\n[sft]\nsteps = 1\n".into(),
+    };
+    let args = train("--steps 3 --set run.steps=2 --set run.seed=2 --set sft.steps=2");
+    let config = resolve(&recipe, &args.config.sets, args.named_values("run.steps")).unwrap();
+    assert_eq!(
+        (config.run.steps, config.run.seed, config.sft.steps),
+        (3, 2, 2)
+    );
+    let args = train("--threads 0");
+    let error = resolve(&recipe, &args.config.sets, args.named_values("run.steps"));
+    assert_eq!(error.unwrap_err().to_string(), "use --threads 0");
+}
+
+#[test]
 fn resume_takes_a_folder_or_none() {
     assert_eq!(train("").resume, None);
     assert_eq!(train("--resume").resume, Some(None));

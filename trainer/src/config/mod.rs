@@ -5,6 +5,7 @@
 //! written, and what would be allowed.
 
 mod error;
+mod explain;
 mod identity;
 mod layers;
 pub mod range;

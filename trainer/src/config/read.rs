@@ -1,202 +1,55 @@
-//! From TOML values to the configuration, with errors that know their key.
-//!
-//! Serde's own error type is a text. This reader's is structured, so that a message can name the
-//! dotted key, the value, what was expected, and the nearest key that exists.
+//! From TOML values to the configuration, remembering the key at which reading stopped.
 
-use core::fmt;
-
+use serde::Serialize;
 use serde::de::{
-    self, Deserialize, DeserializeSeed, Deserializer, Expected, IntoDeserializer, MapAccess,
-    SeqAccess, Unexpected, Visitor, value::MapAccessDeserializer,
+    self, Deserialize, DeserializeSeed, Deserializer, IntoDeserializer, MapAccess, SeqAccess,
+    Visitor, value::MapAccessDeserializer,
 };
 use toml::{Table, Value};
 
-use super::error::{ConfigError, Place};
+use super::explain::ReadError;
 use super::sections::RunConfig;
 use super::write::UNSET;
 
 /// Reads the configuration; keys that are absent take their built-in value.
 pub(super) fn run_config(root: &Table) -> Result<RunConfig, ReadError> {
-    RunConfig::deserialize(MapAccessDeserializer::new(TableReader::new(root)))
+    read(root)
 }
 
-/// What went wrong, and at which key.
-#[derive(Debug)]
-pub(super) struct ReadError {
-    path: Vec<String>,
-    problem: Problem,
+fn read<'de, T: Deserialize<'de> + Serialize>(root: &'de Table) -> Result<T, ReadError> {
+    let config = T::deserialize(MapAccessDeserializer::new(TableReader::new(root)))?;
+    // Serde ignores keys beside a variant without parameters, whatever it is told to deny: what
+    // was understood is written again, and what is missing there was not understood.
+    let understood = Value::try_from(&config).map_err(de::Error::custom)?;
+    match ignored(root, &understood) {
+        Some(path) => Err(ReadError::unknown_key(path)),
+        None => Ok(config),
+    }
 }
 
-#[derive(Debug)]
-enum Problem {
-    UnknownKey {
-        known: &'static [&'static str],
-    },
-    UnknownVariant {
-        given: String,
-        known: &'static [&'static str],
-    },
-    MissingKey,
-    WrongType {
-        given: String,
-        expected: String,
-    },
-    Other(String),
-}
-
-impl ReadError {
-    fn new(problem: Problem) -> Self {
-        Self {
-            path: Vec::new(),
-            problem,
-        }
-    }
-
-    fn inside(mut self, key: &str) -> Self {
-        self.path.insert(0, key.into());
-        self
-    }
-
-    /// The dotted key.
-    pub(super) fn key(&self) -> String {
-        self.path.join(".")
-    }
-
-    /// The message for people.
-    pub(super) fn explain(self, place: Place, root: &Table) -> ConfigError {
-        let key = self.key();
-        let written = lookup(root, &self.path);
-        let shown = |given: String| match written {
-            Some(value) if !value.is_table() => value.to_string(),
-            _ => given,
-        };
-        let (value, expected) = match self.problem {
-            Problem::UnknownKey { known } => {
-                let hint = hint(&self.path, known);
-                return ConfigError::UnknownKey { place, key, hint };
+/// Path of a key that was given but not understood.
+fn ignored(given: &Table, understood: &Value) -> Option<Vec<String>> {
+    given.iter().find_map(|(key, value)| {
+        let inner = match (value, understood.get(key)) {
+            (Value::String(text), None) if text == UNSET => return None,
+            (_, None) => Vec::new(),
+            (Value::Table(given), Some(understood)) => ignored(given, understood)?,
+            (Value::Array(given), Some(Value::Array(understood))) => {
+                ignored_in_list(given, understood)?
             }
-            Problem::MissingKey => return ConfigError::MissingKey { place, key },
-            Problem::UnknownVariant { given, known } => {
-                let nearest = nearest(&given, known.iter().copied());
-                let nearest = nearest.map_or(String::new(), |it| format!("; the nearest is {it}"));
-                let expected = format!("one of {}{nearest}", known.join(", "));
-                (shown(format!("{given:?}")), expected)
-            }
-            Problem::WrongType { given, expected } => (shown(given), expected),
-            Problem::Other(message) => (shown("a table".into()), message),
+            (_, Some(_)) => return None,
         };
-        ConfigError::WrongType {
-            place,
-            key,
-            value,
-            expected,
-        }
-    }
+        Some([vec![key.clone()], inner].concat())
+    })
 }
 
-fn lookup<'a>(root: &'a Table, path: &[String]) -> Option<&'a Value> {
-    let (first, rest) = path.split_first()?;
-    rest.iter()
-        .try_fold(root.get(first)?, |value, part| match value {
-            Value::Array(items) => items.get(part.parse::<usize>().ok()?),
-            other => other.get(part.as_str()),
-        })
-}
-
-/// The nearest key that exists: a neighbour, or a key of another section with the same ending.
-fn hint(path: &[String], known: &[&str]) -> String {
-    let Some((last, parents)) = path.split_last() else {
-        return String::new();
-    };
-    let prefix: String = parents.iter().map(|part| format!("{part}.")).collect();
-    if let Some(name) = nearest(last, known.iter().copied()) {
-        return format!("the nearest is `{prefix}{name}`");
-    }
-    let elsewhere = elsewhere(last);
-    if elsewhere.is_empty() {
-        return format!("known here: {}", known.join(", "));
-    }
-    format!("the nearest is {}", elsewhere.join(" or "))
-}
-
-/// Keys of other sections that have this very name.
-fn elsewhere(name: &str) -> Vec<String> {
-    let defaults = Table::try_from(RunConfig::default()).unwrap_or_default();
-    let has_it = |section: &Value| section.get(name).is_some();
-    let sections = defaults.iter().filter(|(_, section)| has_it(section));
-    sections
-        .map(|(section, _)| format!("`{section}.{name}`"))
-        .collect()
-}
-
-/// The most similar name, if one is similar enough to be what was meant.
-fn nearest<'a>(given: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    let scored = known.map(|name| (strsim::normalized_damerau_levenshtein(given, name), name));
-    let best = scored.max_by(|a, b| a.0.total_cmp(&b.0))?;
-    (best.0 >= 0.6).then_some(best.1)
-}
-
-/// Serde's words for a type in words for people.
-fn expectation(expected: &dyn Expected) -> String {
-    let text = expected.to_string();
-    match text.as_str() {
-        "usize" | "u64" | "u32" | "u16" | "u8" => "a whole number, 0 or more".into(),
-        "isize" | "i64" | "i32" => "a whole number".into(),
-        "f64" | "f32" => "a number".into(),
-        "a boolean" => "true or false".into(),
-        "a string" | "str" | "path string" => "a text".into(),
-        "a sequence" => "a list".into(),
-        _ => match text.strip_prefix("an array of length ") {
-            Some(length) => format!("a list of {length}"),
-            None if text.starts_with("struct ") => "a table".into(),
-            None => text,
-        },
-    }
-}
-
-impl fmt::Display for ReadError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {:?}", self.key(), self.problem)
-    }
-}
-
-impl std::error::Error for ReadError {}
-
-impl de::Error for ReadError {
-    fn custom<T: fmt::Display>(message: T) -> Self {
-        Self::new(Problem::Other(message.to_string()))
-    }
-
-    fn invalid_type(given: Unexpected<'_>, expected: &dyn Expected) -> Self {
-        Self::new(Problem::WrongType {
-            given: given.to_string(),
-            expected: expectation(expected),
-        })
-    }
-
-    fn invalid_value(given: Unexpected<'_>, expected: &dyn Expected) -> Self {
-        Self::invalid_type(given, expected)
-    }
-
-    fn invalid_length(length: usize, expected: &dyn Expected) -> Self {
-        Self::new(Problem::WrongType {
-            given: format!("{length} values"),
-            expected: expectation(expected),
-        })
-    }
-
-    fn unknown_variant(given: &str, known: &'static [&'static str]) -> Self {
-        let given = given.into();
-        Self::new(Problem::UnknownVariant { given, known })
-    }
-
-    fn unknown_field(field: &str, known: &'static [&'static str]) -> Self {
-        Self::new(Problem::UnknownKey { known }).inside(field)
-    }
-
-    fn missing_field(field: &'static str) -> Self {
-        Self::new(Problem::MissingKey).inside(field)
-    }
+fn ignored_in_list(given: &[Value], understood: &[Value]) -> Option<Vec<String>> {
+    let pairs = given.iter().zip(understood).enumerate();
+    let mut found = pairs.filter_map(|(index, (given, understood))| {
+        let inner = ignored(given.as_table()?, understood)?;
+        Some([vec![index.to_string()], inner].concat())
+    });
+    found.next()
 }
 
 /// Reads one value.
@@ -241,10 +94,7 @@ impl<'de> Deserializer<'de> for ValueReader<'de> {
                 let reader = MapAccessDeserializer::new(TableReader::new(table));
                 reader.deserialize_enum(name, variants, visitor)
             }
-            other => Err(ReadError::new(Problem::WrongType {
-                given: other.to_string(),
-                expected: format!("one of {}", variants.join(", ")),
-            })),
+            other => Err(ReadError::not_a_variant(other, variants)),
         }
     }
 
@@ -323,5 +173,87 @@ impl<'de> MapAccess<'de> for TableReader<'de> {
         };
         seed.deserialize(ValueReader(value))
             .map_err(|error| error.inside(key))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Place;
+
+    #[derive(Debug, Default, PartialEq, Serialize, serde::Deserialize)]
+    #[serde(default, deny_unknown_fields)]
+    struct Section {
+        option: Choice,
+        absent: Option<Choice>,
+        list: Vec<Choice>,
+    }
+
+    #[derive(Debug, Default, PartialEq, Serialize, serde::Deserialize)]
+    #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+    enum Choice {
+        #[default]
+        Plain,
+        WithTokens {
+            tokens: usize,
+            weight: f64,
+        },
+    }
+
+    fn section(text: &str) -> Result<Section, String> {
+        let root: Table = format!("[loss]\n{text}").parse().unwrap();
+        let place = Place::CommandLine("--set x".into());
+        let mut sections: std::collections::BTreeMap<String, Section> =
+            read(&root).map_err(|error: ReadError| error.explain(place, &root).to_string())?;
+        Ok(sections.remove("loss").unwrap())
+    }
+
+    #[test]
+    fn options_with_parameters_are_read() {
+        let with_tokens = Choice::WithTokens {
+            tokens: 3,
+            weight: 1.0,
+        };
+        let text = "option = { kind = \"with_tokens\", tokens = 3, weight = 1 }\nabsent = \"none\"";
+        let expected = Section {
+            option: with_tokens,
+            absent: None,
+            list: vec![],
+        };
+        assert_eq!(section(text).unwrap(), expected);
+        let written = toml::to_string(&expected).unwrap();
+        let read_back: Section = read(&written.parse().unwrap()).unwrap();
+        assert_eq!(read_back, expected);
+    }
+
+    #[test]
+    fn wrong_parameters_of_an_option_are_named() {
+        for (text, expected) in [
+            (
+                "option = { kind = \"plain\", tokens = 3 }",
+                "no key is called `loss.option.tokens`",
+            ),
+            (
+                "list = [{ kind = \"plain\" }, { kind = \"plain\", tokens = 3 }]",
+                "no key is called `loss.list.1.tokens`",
+            ),
+            (
+                "option = { kind = \"with_tokens\", tokens = 3 }",
+                "`loss.option.weight` is missing",
+            ),
+            (
+                "option = { kind = \"with_tokens\", tokens = -3, weight = 1 }",
+                "`loss.option.tokens = -3` should be a whole number, 0 or more",
+            ),
+            (
+                "option = { kind = \"with_token\" }",
+                "one of plain, with_tokens; the nearest is with_tokens",
+            ),
+            ("option = { }", "`loss.option.kind` is missing"),
+            ("option = \"plain\"", "`loss.option = \"plain\"` should be"),
+        ] {
+            let error = section(text).unwrap_err();
+            assert!(error.contains(expected), "{text}: {error}");
+        }
     }
 }

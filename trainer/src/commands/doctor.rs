@@ -1,0 +1,240 @@
+//! `trainer doctor`: what this binary and this machine can do, and what to change.
+
+use std::fmt;
+use std::num::NonZero;
+use std::path::Path;
+use std::thread;
+
+use rlvr_backends::{BackendKind, device};
+
+use crate::cli::DoctorArgs;
+use crate::config::recipe_names;
+use crate::metrics::{host_total_bytes, metric_table};
+
+/// Version of Burn that this binary is built with; equal to the pinned one (tested).
+pub const BURN_VERSION: &str = "0.22.1";
+
+/// Below this a real model does not fit beside its optimizer state and activations.
+const LITTLE_MEMORY_BYTES: u64 = 4 << 30;
+
+/// What one backend says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BackendState {
+    /// A device answers.
+    Works,
+    /// It is not in this binary.
+    NotCompiled,
+    /// It is, but no device answers, for this reason.
+    NoDevice(String),
+}
+
+/// What was found.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Report {
+    /// Every backend that exists.
+    pub backends: Vec<(BackendKind, BackendState)>,
+    /// Name of the processor, where known.
+    pub processor: Option<String>,
+    /// Threads that this process may use.
+    pub num_cores: Option<usize>,
+    /// Memory of the machine and what of it is free, where known.
+    pub memory_bytes: Option<(u64, u64)>,
+    /// True if the current folder can be written to.
+    pub can_write_here: bool,
+    /// True if the binary was built with optimisation.
+    pub is_optimised: bool,
+}
+
+/// The text that the command prints.
+pub fn doctor(args: &DoctorArgs) -> String {
+    if args.metrics {
+        return metric_table();
+    }
+    if args.recipes {
+        return recipe_names().join("\n") + "\n";
+    }
+    Report::gather().to_string()
+}
+
+impl Report {
+    /// Looks at this binary and this machine; opens each device that is compiled in.
+    pub fn gather() -> Self {
+        Self {
+            backends: BackendKind::ALL.map(|kind| (kind, state(kind))).to_vec(),
+            processor: processor(),
+            num_cores: thread::available_parallelism().ok().map(NonZero::get),
+            memory_bytes: host_total_bytes(),
+            can_write_here: is_writable(Path::new(".")),
+            is_optimised: !cfg!(debug_assertions),
+        }
+    }
+
+    /// What to change, most important first; empty if nothing.
+    pub fn advice(&self) -> Vec<String> {
+        let mut advice = Vec::new();
+        if !self.is_optimised {
+            advice.push("build with --release: this build is many times slower".into());
+        }
+        let works = |(_, state): &&(_, BackendState)| *state == BackendState::Works;
+        if self.backends.iter().filter(works).count() == 0 {
+            let command = BackendKind::Cpu.build_command();
+            advice.push(format!(
+                "no backend works; `{command}` builds one that needs no driver"
+            ));
+        }
+        for (kind, state) in &self.backends {
+            if matches!(state, BackendState::NoDevice(_)) {
+                advice.push(match kind {
+                    BackendKind::Cuda => {
+                        "for cuda: install the NVIDIA driver and the CUDA toolkit, set CUDA_PATH"
+                            .into()
+                    }
+                    other => format!("for {other}: install a driver, such as mesa-vulkan-drivers"),
+                });
+            }
+        }
+        if self.num_cores == Some(1) {
+            advice.push("one core only: expect half the speed of the README's figures".into());
+        }
+        if self
+            .memory_bytes
+            .is_some_and(|(_, free)| free < LITTLE_MEMORY_BYTES)
+        {
+            advice.push(
+                "less than 4 GiB free: enough for the embedded model; for others lower \
+                 rollout.kv_budget_bytes and update.max_tokens_per_microbatch"
+                    .into(),
+            );
+        }
+        if !self.can_write_here {
+            advice.push("this folder cannot be written to: name a run directory with --out".into());
+        }
+        advice
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let version = env!("CARGO_PKG_VERSION");
+        writeln!(f, "trainer {version}, Burn {BURN_VERSION}")?;
+        writeln!(f, "\nbackends")?;
+        for (kind, state) in &self.backends {
+            let name = kind.name();
+            match state {
+                BackendState::Works => writeln!(f, "  {name:8} works")?,
+                BackendState::NotCompiled => {
+                    writeln!(f, "  {name:8} not compiled in: {}", kind.build_command())?;
+                }
+                BackendState::NoDevice(reason) => writeln!(f, "  {name:8} no device: {reason}")?,
+            }
+        }
+        writeln!(f, "\nmachine")?;
+        let unknown = || "unknown".to_string();
+        let processor = self.processor.clone().unwrap_or_else(unknown);
+        let num_cores = self
+            .num_cores
+            .map_or_else(unknown, |cores| cores.to_string());
+        let memory = self.memory_bytes.map_or_else(unknown, |(total, free)| {
+            format!(
+                "{:.1} GiB, {:.1} GiB free",
+                gibibytes(total),
+                gibibytes(free)
+            )
+        });
+        writeln!(
+            f,
+            "  processor {processor}\n  cores     {num_cores}\n  memory    {memory}"
+        )?;
+        writeln!(f, "\nrecipes\n  {}", recipe_names().join(", "))?;
+        writeln!(f, "\nadvice")?;
+        let advice = self.advice();
+        if advice.is_empty() {
+            return writeln!(f, "  none: `trainer` trains the embedded model");
+        }
+        advice.iter().try_for_each(|line| writeln!(f, "  - {line}"))
+    }
+}
+
+fn state(kind: BackendKind) -> BackendState {
+    use rlvr_backends::BackendError::{NoDevice, NotCompiled};
+    match device(kind) {
+        Ok(_) => BackendState::Works,
+        Err(NotCompiled { .. }) => BackendState::NotCompiled,
+        Err(NoDevice { reason, .. }) => BackendState::NoDevice(reason),
+    }
+}
+
+fn processor() -> Option<String> {
+    let text = std::fs::read_to_string("/proc/cpuinfo").ok()?;
+    let line = text.lines().find(|line| line.starts_with("model name"))?;
+    Some(line.split_once(':')?.1.trim().into())
+}
+
+fn is_writable(folder: &Path) -> bool {
+    let probe = folder.join(format!(".trainer-doctor-{}", std::process::id()));
+    let written = std::fs::write(&probe, b"").is_ok();
+    written && std::fs::remove_file(&probe).is_ok()
+}
+
+fn gibibytes(bytes: u64) -> f64 {
+    bytes as f64 / (1u64 << 30) as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_report_names_every_backend_and_this_machine() {
+        let text = doctor(&DoctorArgs::default());
+        for kind in BackendKind::ALL {
+            assert!(text.contains(&format!("  {:8} ", kind.name())), "{text}");
+        }
+        for part in ["Burn 0.22.1", "cores", "GiB free", "tiny", "advice"] {
+            assert!(text.contains(part), "{part}: {text}");
+        }
+    }
+
+    #[test]
+    fn trouble_becomes_advice() {
+        let healthy = Report {
+            backends: vec![(BackendKind::Cpu, BackendState::Works)],
+            processor: None,
+            num_cores: Some(2),
+            memory_bytes: Some((16 << 30, 8 << 30)),
+            can_write_here: true,
+            is_optimised: true,
+        };
+        assert!(healthy.advice().is_empty());
+        let ill = Report {
+            backends: vec![
+                (BackendKind::Cpu, BackendState::NotCompiled),
+                (
+                    BackendKind::Cuda,
+                    BackendState::NoDevice("no driver".into()),
+                ),
+            ],
+            num_cores: Some(1),
+            memory_bytes: Some((2 << 30, 1 << 30)),
+            can_write_here: false,
+            is_optimised: false,
+            ..healthy
+        };
+        assert_eq!(ill.advice().len(), 6);
+        assert!(ill.to_string().contains("no device: no driver"));
+    }
+
+    #[test]
+    fn the_lists_are_printed_alone() {
+        let metrics = DoctorArgs {
+            metrics: true,
+            recipes: false,
+        };
+        assert!(doctor(&metrics).contains("| `reward_mean` | 1 |"));
+        let recipes = DoctorArgs {
+            metrics: false,
+            recipes: true,
+        };
+        assert!(doctor(&recipes).lines().any(|line| line == "tiny"));
+    }
+}
