@@ -40,6 +40,7 @@ pub mod run_log;
 pub mod seed;
 pub mod selection;
 pub mod session;
+pub mod sft;
 pub mod state;
 pub mod summary;
 pub mod supervised;

@@ -1,2 +1,28 @@
-//! The trainer.
-fn main() {}
+//! `trainer`: see `trainer --help` and the README.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use trainer::cli::{Cli, Command};
+use trainer::commands::{doctor, train};
+use trainer::failure::Failure;
+
+fn main() -> ExitCode {
+    match run(Cli::parse().into_command()) {
+        Ok(code) => code,
+        Err(failure) => {
+            eprintln!("error: failed to {}", failure.chain());
+            ExitCode::from(failure.exit_code())
+        }
+    }
+}
+
+fn run(command: Command) -> Result<ExitCode, Failure> {
+    match command {
+        Command::Train(args) => train::run(&args, train::Kind::Reinforce)?,
+        Command::Sft(args) => train::run(&args, train::Kind::Supervised)?,
+        Command::Doctor(args) => print!("{}", doctor::doctor(&args)),
+        _ => {}
+    }
+    Ok(ExitCode::SUCCESS)
+}

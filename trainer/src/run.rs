@@ -18,6 +18,7 @@ use crate::failure::Failure;
 use crate::groups::{grade_groups, requests};
 use crate::interrupt::Interrupt;
 use crate::metrics::{StepMetrics, host_peak_bytes};
+use crate::optimizer::OptimizerSettings;
 use crate::policy::decoder::Decoder;
 use crate::record::Prompt;
 use crate::run_log::RunLog;
@@ -49,6 +50,10 @@ pub enum RunError {
 pub struct Run<'a> {
     /// Configuration, device, model, prompts.
     pub session: &'a Session,
+    /// What a step does.
+    pub objective: Objective,
+    /// Constants of the optimizer; its schedule ends at the last step.
+    pub optimizer: OptimizerSettings,
     /// Frozen policy of the start, if a KL term needs one.
     pub reference: Option<Decoder>,
     /// Files of the run directory.
@@ -63,6 +68,14 @@ pub struct Run<'a> {
     pub predicted_peak_bytes: u64,
     /// When this process began to train.
     pub started: Instant,
+}
+
+/// What a step does.
+pub enum Objective {
+    /// GRPO with this loss.
+    Reinforce(GrpoLoss),
+    /// Likelihood of worked solutions.
+    Supervised,
 }
 
 /// How a run ended.
@@ -83,43 +96,44 @@ impl Run<'_> {
     ///
     /// # Errors
     /// If a stage fails, a file cannot be written, or the numbers stay non-finite.
-    pub fn train(&mut self, state: &mut Option<TrainState>) -> Result<RunSummary, Failure> {
+    pub fn train(&mut self, mut state: TrainState) -> Result<RunSummary, Failure> {
         let mut summary =
             RunSummary { step: 0, is_interrupted: false, first_eval: None, last_eval: None };
-        let Some(mut now) = state.take() else { return Ok(summary) };
-        let mut loss = self.session.loss()?;
-        if now.counters.step == 0 {
-            summary.first_eval = self.before_first_step(&mut now)?;
+        if state.counters.step == 0 {
+            summary.first_eval = self.before_first_step(&mut state)?;
             summary.last_eval.clone_from(&summary.first_eval);
         }
-        let last_step = self.session.config.run.steps;
-        while now.counters.step < last_step && !summary.is_interrupted {
-            let (next, mut metrics) = self.step(now, &mut loss)?;
-            now = next;
+        let last_step = self.last_step();
+        while state.counters.step < last_step && !summary.is_interrupted {
+            let mut metrics;
+            (state, metrics) = match self.objective {
+                Objective::Reinforce(_) => self.reinforce_step(state)?,
+                Objective::Supervised => self.supervised_step(state)?,
+            };
             summary.is_interrupted =
-                self.interrupt.is_set() && now.counters.step < last_step;
-            if self.is_eval_due(now.counters.step) {
-                summary.last_eval = Some(self.evaluate(&mut now, &mut metrics)?);
+                self.interrupt.is_set() && state.counters.step < last_step;
+            if self.is_eval_due(state.counters.step) {
+                summary.last_eval = Some(self.evaluate(&mut state, &mut metrics)?);
             }
-            self.finish_step(&now, metrics, summary.is_interrupted)?;
+            self.finish_step(&state, metrics, summary.is_interrupted)?;
         }
-        summary.step = now.counters.step;
-        *state = Some(now);
+        summary.step = state.counters.step;
         Ok(summary)
     }
 
-    /// One step: the whole algorithm on a page.
-    fn step(
-        &mut self,
-        state: TrainState,
-        loss: &mut GrpoLoss,
-    ) -> Result<(TrainState, StepMetrics), Failure> {
+    fn last_step(&self) -> u64 {
+        self.optimizer.total_steps
+    }
+
+    /// One step of GRPO: the whole algorithm on a page.
+    fn reinforce_step(&mut self, state: TrainState) -> Result<(TrainState, StepMetrics), Failure> {
         let TrainState { policy, mut optimizer, mut counters } = state;
         let (config, model) = (&self.session.config, &self.session.model.folder);
         let (step, started) = (counters.step, Instant::now());
         let mut metrics = StepMetrics { step: step + 1, ..StepMetrics::default() };
 
-        let prompts = self.select(step);
+        self.log.progress.phase("rollout");
+        let prompts = self.select(step, config.selection.prompts_per_step);
         metrics.timing.select_secs = Some(started.elapsed().as_secs_f64());
 
         let decode = |tokens: &[u32]| model.tokenizer.decode(tokens, true);
@@ -150,9 +164,13 @@ impl Run<'_> {
         let mut found = advantages(&groups, &config.advantage);
         summary::fill_advantages(&mut metrics, &groups, &found);
 
+        self.log.progress.phase("update");
         let updating = Instant::now();
-        counters.controllers.apply(loss);
         let settings = self.update_settings(step);
+        let Objective::Reinforce(loss) = &mut self.objective else {
+            unreachable!("reinforce_step: the objective is GRPO");
+        };
+        counters.controllers.apply(loss);
         let reference = self.reference.as_ref();
         let updated = update(policy, &mut optimizer, &mut found.rows, loss, reference, &settings);
         let (policy, outcome) = updated.map_err(Failure::run)?;
@@ -184,9 +202,10 @@ impl Run<'_> {
         Ok((TrainState { policy, optimizer, counters }, metrics))
     }
 
-    fn select(&self, step: u64) -> Vec<Prompt> {
+    /// The prompts of a step.
+    pub fn select(&self, step: u64, count: usize) -> Vec<Prompt> {
         let (config, train) = (&self.session.config, &self.session.data.train);
-        let chosen = select(&config.selection, config.run.seed, step, train.len());
+        let chosen = select(config.selection.method, config.run.seed, step, count, train.len());
         chosen.into_iter().map(|index| train[index].clone()).collect()
     }
 
@@ -200,7 +219,7 @@ impl Run<'_> {
             kl_in_reward: config.advantage.kl_in_reward,
             seed: config.run.seed,
             step,
-            learning_rate: self.session.optimizer_settings().learning_rate_at(step),
+            learning_rate: self.optimizer.learning_rate_at(step),
         }
     }
 
@@ -218,7 +237,7 @@ impl Run<'_> {
 
     fn is_eval_due(&self, step: u64) -> bool {
         let eval = &self.session.config.eval;
-        let is_last = step == self.session.config.run.steps;
+        let is_last = step == self.last_step();
         let is_due = eval.every.is_some_and(|every| step % every == 0);
         !self.session.data.held_out.is_empty() && (is_due || (is_last && eval.at_end))
     }
@@ -228,6 +247,7 @@ impl Run<'_> {
         state: &mut TrainState,
         metrics: &mut StepMetrics,
     ) -> Result<EvalReport, Failure> {
+        self.log.progress.phase("evaluate");
         let started = Instant::now();
         let evaluation = Evaluation {
             folder: &self.session.model.folder,
@@ -268,7 +288,7 @@ impl Run<'_> {
         let steps = state.counters.consecutive_skips;
         let is_stuck = steps > config.update.max_consecutive_skips;
         // A skipped step left the weights as they were, so what is saved is always finite.
-        if is_due || is_interrupted || is_stuck || step == config.run.steps {
+        if is_due || is_interrupted || is_stuck || step == self.last_step() {
             self.save(state, accuracy)?;
         }
         if is_stuck {

@@ -2,12 +2,10 @@
 
 use serde::Serialize;
 
-use crate::metrics::{JsonlLog, Kept, LogError, StepMetrics};
+use crate::metrics::{JsonlLog, LogError, StepMetrics};
+use crate::progress::Progress;
 use crate::record::{Group, PromptId, StopReason};
 use crate::run_dir::RunDir;
-
-/// Takes a step's metrics as they are written, for a live view.
-pub type Observer = Box<dyn FnMut(&StepMetrics)>;
 
 /// The open files of a run.
 pub struct RunLog {
@@ -16,7 +14,8 @@ pub struct RunLog {
     evaluations: JsonlLog,
     max_completions: usize,
     save_secs: Option<f64>,
-    observer: Observer,
+    /// The live view.
+    pub progress: Progress,
 }
 
 /// One line of `completions.jsonl`.
@@ -61,7 +60,7 @@ impl RunLog {
     pub fn create(
         dir: &RunDir,
         max_completions: Option<usize>,
-        observer: Observer,
+        progress: Progress,
     ) -> Result<Self, LogError> {
         Ok(Self {
             metrics: JsonlLog::create(&dir.metrics())?,
@@ -69,7 +68,7 @@ impl RunLog {
             evaluations: JsonlLog::create(&dir.eval())?,
             max_completions: max_completions.unwrap_or(usize::MAX),
             save_secs: None,
-            observer,
+            progress,
         })
     }
 
@@ -81,7 +80,7 @@ impl RunLog {
     pub fn restart(
         dir: &RunDir,
         max_completions: Option<usize>,
-        observer: Observer,
+        progress: Progress,
     ) -> Result<Self, LogError> {
         for path in [dir.metrics(), dir.completions(), dir.eval()] {
             match std::fs::remove_file(&path) {
@@ -91,7 +90,7 @@ impl RunLog {
                 _ => {}
             }
         }
-        Self::create(dir, max_completions, observer)
+        Self::create(dir, max_completions, progress)
     }
 
     /// The files of an earlier process, cut back to what was complete at `step`.
@@ -102,16 +101,13 @@ impl RunLog {
         dir: &RunDir,
         step: u64,
         max_completions: Option<usize>,
-        observer: Observer,
-    ) -> Result<(Self, Kept), LogError> {
-        let (metrics, kept) = JsonlLog::resume(&dir.metrics(), step)?;
+        progress: Progress,
+    ) -> Result<Self, LogError> {
+        let (metrics, _) = JsonlLog::resume(&dir.metrics(), step)?;
         let (completions, _) = JsonlLog::resume(&dir.completions(), step)?;
         let (evaluations, _) = JsonlLog::resume(&dir.eval(), step)?;
         let max_completions = max_completions.unwrap_or(usize::MAX);
-        let log = Self {
-            metrics, completions, evaluations, max_completions, save_secs: None, observer,
-        };
-        Ok((log, kept))
+        Ok(Self { metrics, completions, evaluations, max_completions, save_secs: None, progress })
     }
 
     /// Appends a step's line.
@@ -121,7 +117,7 @@ impl RunLog {
     pub fn metrics(&mut self, mut metrics: StepMetrics) -> Result<(), LogError> {
         metrics.timing.save_secs = self.save_secs.take();
         self.metrics.append(&metrics)?;
-        (self.observer)(&metrics);
+        self.progress.step(&metrics);
         Ok(())
     }
 

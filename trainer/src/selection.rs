@@ -43,16 +43,20 @@ impl SelectionConfig {
     }
 }
 
-/// Indices of the prompts of `step` (counted from 0) among `num_prompts`.
+/// Indices of the `count` prompts of `step` (counted from 0) among `num_prompts`.
 ///
 /// # Panics
 /// If `num_prompts` is zero; an empty dataset is refused at load time.
-pub fn select(config: &SelectionConfig, seed: u64, step: u64, num_prompts: usize) -> Vec<usize> {
+pub fn select(
+    method: SelectionMethod,
+    seed: u64,
+    step: u64,
+    count: usize,
+    num_prompts: usize,
+) -> Vec<usize> {
     assert!(num_prompts > 0, "select: no prompts");
-    match config.method {
-        SelectionMethod::Uniform => {
-            uniform(seed, step * config.prompts_per_step as u64, config.prompts_per_step, num_prompts)
-        }
+    match method {
+        SelectionMethod::Uniform => uniform(seed, step * count as u64, count, num_prompts),
     }
 }
 
@@ -80,8 +84,8 @@ mod tests {
 
     #[test]
     fn every_prompt_comes_once_per_epoch_in_changing_order() {
-        let config = SelectionConfig { prompts_per_step: 4, ..SelectionConfig::default() };
-        let places: Vec<usize> = (0..5).flat_map(|step| select(&config, 7, step, 10)).collect();
+        let step = |step| select(SelectionMethod::Uniform, 7, step, 4, 10);
+        let places: Vec<usize> = (0..5).flat_map(step).collect();
         let (mut first, mut second) = (places[..10].to_vec(), places[10..].to_vec());
         assert_ne!(first, second);
         first.sort_unstable();
@@ -92,8 +96,8 @@ mod tests {
 
     #[test]
     fn a_step_does_not_depend_on_the_steps_before() {
-        let config = SelectionConfig { prompts_per_step: 3, ..SelectionConfig::default() };
-        assert_eq!(select(&config, 1, 9, 8), select(&config, 1, 9, 8));
-        assert_ne!(select(&config, 1, 9, 8), select(&config, 2, 9, 8));
+        let step = |seed| select(SelectionMethod::Uniform, seed, 9, 3, 8);
+        assert_eq!(step(1), step(1));
+        assert_ne!(step(1), step(2));
     }
 }

@@ -134,6 +134,17 @@ impl Session {
         }
     }
 
+    /// The optimizer of a supervised warm start; what `sft` leaves open comes from `update`.
+    pub fn supervised_settings(&self) -> OptimizerSettings {
+        let sft = &self.config.sft;
+        OptimizerSettings {
+            learning_rate: sft.learning_rate,
+            warmup_steps: sft.warmup_steps,
+            total_steps: sft.steps,
+            ..self.optimizer_settings()
+        }
+    }
+
     /// The loss at its configured coefficients.
     ///
     /// # Errors

@@ -29,18 +29,19 @@ pub enum SupervisedError {
     Device(TensorReadError),
 }
 
-/// The prompt followed by its tokenized solution and the stop token.
+/// The prompt followed by the tokens of its solution and the stop token.
 ///
 /// # Errors
 /// If the prompt has no solution.
 pub fn supervised_row(
     prompt: &Prompt,
-    tokenize: impl Fn(&str) -> Vec<u32>,
+    solution_tokens: Vec<u32>,
     stop_id: u32,
 ) -> Result<Row, SupervisedError> {
-    let solution =
-        prompt.solution.as_deref().ok_or(SupervisedError::NoSolution { id: prompt.id })?;
-    let mut completion = tokenize(solution);
+    if prompt.solution.is_none() {
+        return Err(SupervisedError::NoSolution { id: prompt.id });
+    }
+    let mut completion = solution_tokens;
     completion.push(stop_id);
     Ok(Row {
         prompt_id: prompt.id,

@@ -1,4 +1,4 @@
-//! `trainer` and `trainer train`.
+//! `trainer`, `trainer train` and `trainer sft`: one run, two objectives.
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -6,34 +6,52 @@ use std::time::Instant;
 use burn::module::Module;
 
 use crate::checkpoint::{CheckpointStore, Retention, Search};
-use crate::cli::TrainArgs;
-use crate::config::{ConfigIdentity, DEFAULT_RECIPE, Layers, RecipeText, RunConfig};
+use crate::cli::{TrainArgs, resolve};
+use crate::config::{ConfigIdentity, DEFAULT_RECIPE, RecipeText, RunConfig};
 use crate::control::Controllers;
 use crate::eval::EvalReport;
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
 use crate::memory::{RunMemory, run_memory};
-use crate::progress::Progress;
-use crate::run::{Run, RunSummary};
+use crate::policy::decoder::Decoder;
+use crate::progress::{Progress, ProgressMode};
+use crate::run::{Objective, Run, RunSummary};
 use crate::run_dir::RunDir;
 use crate::run_log::RunLog;
 use crate::session::Session;
 use crate::state::{TrainState, load_decoder, model_of};
 
+/// Which objective a run has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// GRPO.
+    Reinforce,
+    /// Supervised warm start.
+    Supervised,
+}
+
+impl Kind {
+    /// The key that `--steps` means.
+    fn steps_key(self) -> &'static str {
+        match self {
+            Self::Reinforce => "run.steps",
+            Self::Supervised => "sft.steps",
+        }
+    }
+}
+
 /// Trains, or with `--dry-run` says what would be trained.
 ///
 /// # Errors
 /// If the configuration, an input or the run itself fails.
-pub fn run(args: &TrainArgs) -> Result<(), Failure> {
+pub fn run(args: &TrainArgs, kind: Kind) -> Result<(), Failure> {
     let resumed = resumed_dir(args)?;
-    let (config, name) = resolve(args, resumed.as_deref())?;
+    let (config, name) = configuration(args, kind, resumed.as_deref())?;
     let session = Session::open(config)?;
     let memory = predicted_memory(&session)?;
     if args.dry_run {
         return dry_run(&session, &memory);
     }
-    let started = Instant::now();
-    let identity = ConfigIdentity::of(&session.config)?;
     let dir = match &resumed {
         Some(path) => RunDir::resume(path)?,
         None => {
@@ -41,25 +59,13 @@ pub fn run(args: &TrainArgs) -> Result<(), Failure> {
             RunDir::create(out, session.config.run.name.as_deref().unwrap_or(&name))?
         }
     };
-    dir.write_config(&session.config.to_toml()?)?;
-    let progress = Progress::new(session.config.run.steps, args.quiet);
     if !args.quiet {
         announce(&session, &memory, dir.path());
     }
-    let store = CheckpointStore::new(&dir.checkpoints(), retention(&session.config))?;
-    let (state, log) = start(&session, &dir, &store, &identity, resumed.is_some(), progress)?;
-    let mut run = Run {
-        reference: reference(&session)?,
-        session: &session,
-        log,
-        store,
-        identity,
-        interrupt: Interrupt::on_ctrl_c(),
-        predicted_peak_bytes: memory.total_bytes(),
-        started,
-    };
-    let mut state = Some(state);
-    let summary = run.train(&mut state)?;
+    let (mut run, state) = start(&session, kind, &dir, resumed.is_some(), args.quiet)?;
+    run.predicted_peak_bytes = memory.total_bytes();
+    let summary = run.train(state)?;
+    run.log.progress.finish();
     if !args.quiet {
         conclude(&summary, dir.path(), &run.store)?;
     }
@@ -79,19 +85,17 @@ fn resumed_dir(args: &TrainArgs) -> Result<Option<PathBuf>, Failure> {
 }
 
 /// The configuration and the name of its recipe. A resumed run's own configuration is its recipe.
-fn resolve(args: &TrainArgs, resumed: Option<&Path>) -> Result<(RunConfig, String), Failure> {
+fn configuration(
+    args: &TrainArgs,
+    kind: Kind,
+    resumed: Option<&Path>,
+) -> Result<(RunConfig, String), Failure> {
     let recipe = match (resumed, &args.config.recipe) {
         (Some(dir), None) => RecipeText::read(&dir.join("config.toml"))?,
         (_, named) => RecipeText::find(named.as_deref().unwrap_or(DEFAULT_RECIPE))?,
     };
-    let mut layers = Layers::new(&recipe)?;
-    for typed in &args.config.sets {
-        layers.set(typed)?;
-    }
-    for value in args.named_values("run.steps") {
-        layers.put(value.key, value.value, &value.typed);
-    }
-    Ok((layers.resolve()?, recipe.name))
+    let config = resolve(&recipe, &args.config.sets, args.named_values(kind.steps_key()))?;
+    Ok((config, recipe.name))
 }
 
 fn retention(config: &RunConfig) -> Retention {
@@ -103,7 +107,7 @@ fn needs_reference(config: &RunConfig) -> bool {
 }
 
 /// A frozen copy of the model that the run started from, if a KL term needs it.
-fn reference(session: &Session) -> Result<Option<crate::policy::decoder::Decoder>, Failure> {
+fn reference(session: &Session) -> Result<Option<Decoder>, Failure> {
     if !needs_reference(&session.config) {
         return Ok(None);
     }
@@ -120,44 +124,77 @@ fn predicted_memory(session: &Session) -> Result<RunMemory, Failure> {
         .map_err(Failure::usage)
 }
 
-/// The state to go on from and the files to go on with.
-fn start(
-    session: &Session,
+/// The run with its files and the state it goes on from.
+fn start<'a>(
+    session: &'a Session,
+    kind: Kind,
     dir: &RunDir,
-    store: &CheckpointStore,
-    identity: &ConfigIdentity,
     is_resumed: bool,
-    progress: Progress,
-) -> Result<(TrainState, RunLog), Failure> {
-    let settings = session.optimizer_settings();
-    let device = session.training_device();
-    let max_completions = session.config.log.completions_per_step;
-    let observer = progress.into_observer();
-    if is_resumed {
-        let Search { found, rejected } = store.latest_valid()?;
-        for damaged in &rejected {
-            eprintln!("warning: {} is passed over: {}", damaged.path.display(), damaged.damage);
-        }
-        if let Some(checkpoint) = found {
-            checkpoint.check_config(identity)?;
-            let state = TrainState::load(&checkpoint.path, &settings, &device).map_err(Failure::run)?;
-            let (log, kept) = RunLog::resume(dir, state.counters.step, max_completions, observer)?;
-            if kept.num_dropped > 0 {
-                eprintln!("steps after {} are done again", state.counters.step);
-            }
-            return Ok((state, log));
-        }
-        eprintln!("there is no whole checkpoint yet: the run starts again from its first step");
-    }
-    let policy = load_decoder(&session.model.folder, &device).map_err(Failure::usage)?;
-    let controllers = Controllers::new(&session.config.control, &session.loss()?)
-        .map_err(|err| Failure::usage(format!("control: {err}")))?;
-    let log = if is_resumed {
-        RunLog::restart(dir, max_completions, observer)?
-    } else {
-        RunLog::create(dir, max_completions, observer)?
+    is_quiet: bool,
+) -> Result<(Run<'a>, TrainState), Failure> {
+    let store = CheckpointStore::new(&dir.checkpoints(), retention(&session.config))?;
+    let identity = ConfigIdentity::of(&session.config)?;
+    let optimizer = match kind {
+        Kind::Reinforce => session.optimizer_settings(),
+        Kind::Supervised => session.supervised_settings(),
     };
-    Ok((TrainState::fresh(policy, &settings, controllers), log))
+    let loss = session.loss()?;
+    let controllers = Controllers::new(&session.config.control, &loss)
+        .map_err(|err| Failure::usage(format!("control: {err}")))?;
+    let checkpoint = if is_resumed { newest(&store, &identity)? } else { None };
+    let device = session.training_device();
+    let state = match &checkpoint {
+        Some(path) => TrainState::load(path, &optimizer, &device).map_err(Failure::run)?,
+        None => TrainState::fresh(first_policy(session, kind)?, &optimizer, controllers),
+    };
+    // Only now, when nothing can be refused any more, the run directory is written to.
+    dir.write_config(&session.config.to_toml()?)?;
+    let progress = Progress::new(
+        ProgressMode::detect(is_quiet),
+        state.counters.step,
+        optimizer.total_steps,
+    );
+    let max_completions = session.config.log.completions_per_step;
+    let log = match (&checkpoint, is_resumed) {
+        (Some(_), _) => RunLog::resume(dir, state.counters.step, max_completions, progress)?,
+        (None, true) => RunLog::restart(dir, max_completions, progress)?,
+        (None, false) => RunLog::create(dir, max_completions, progress)?,
+    };
+    let objective = match kind {
+        Kind::Reinforce => Objective::Reinforce(loss),
+        Kind::Supervised => Objective::Supervised,
+    };
+    let run = Run {
+        reference: reference(session)?,
+        interrupt: Interrupt::on_ctrl_c(),
+        predicted_peak_bytes: 0,
+        started: Instant::now(),
+        session, objective, optimizer, log, store, identity,
+    };
+    Ok((run, state))
+}
+
+/// The newest whole checkpoint; damaged newer ones are named and passed over.
+fn newest(store: &CheckpointStore, identity: &ConfigIdentity) -> Result<Option<PathBuf>, Failure> {
+    let Search { found, rejected } = store.latest_valid()?;
+    for damaged in &rejected {
+        eprintln!("warning: {} is passed over: {}", damaged.path.display(), damaged.damage);
+    }
+    let Some(checkpoint) = found else {
+        eprintln!("there is no whole checkpoint yet: the run starts again from its first step");
+        return Ok(None);
+    };
+    checkpoint.check_config(identity)?;
+    Ok(Some(checkpoint.path))
+}
+
+/// The weights of before the first step.
+fn first_policy(session: &Session, kind: Kind) -> Result<Decoder, Failure> {
+    let (folder, device) = (&session.model.folder, session.training_device());
+    if kind == Kind::Supervised && session.config.model.from_scratch {
+        return Ok(Decoder::init(&folder.config, session.config.run.seed, &device));
+    }
+    load_decoder(folder, &device).map_err(Failure::usage)
 }
 
 fn announce(session: &Session, memory: &RunMemory, dir: &Path) {

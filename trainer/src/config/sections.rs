@@ -146,12 +146,15 @@ impl RunSection {
 pub struct ModelSection {
     /// A model folder, a hub id `org/name[@revision]`, or `embedded` for the tiny model.
     pub path: String,
+    /// Start `trainer sft` from fresh weights of that folder's shape instead of its weights.
+    pub from_scratch: bool,
 }
 
 impl Default for ModelSection {
     fn default() -> Self {
         Self {
             path: "embedded".into(),
+            from_scratch: false,
         }
     }
 }
