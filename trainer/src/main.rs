@@ -1,10 +1,11 @@
 //! `trainer`: see `trainer --help` and the README.
 
+use std::io;
 use std::process::ExitCode;
 
 use clap::Parser;
 use trainer::cli::{Cli, Command};
-use trainer::commands::{doctor, train};
+use trainer::commands::{doctor, eval, generate, score, train};
 use trainer::failure::Failure;
 
 fn main() -> ExitCode {
@@ -21,6 +22,9 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
     match command {
         Command::Train(args) => train::run(&args, train::Kind::Reinforce)?,
         Command::Sft(args) => train::run(&args, train::Kind::Supervised)?,
+        Command::Eval(args) => eval::run(&args)?,
+        Command::Generate(args) => generate::run(&args, &mut io::stdout().lock())?,
+        Command::Score(args) => score::run(&args, &mut io::stdout().lock())?,
         Command::Doctor(args) => print!("{}", doctor::doctor(&args)),
         _ => {}
     }

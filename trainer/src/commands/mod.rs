@@ -1,4 +1,8 @@
 //! One file per command.
 
 pub mod doctor;
+pub mod eval;
+pub mod generate;
+mod lines;
+pub mod score;
 pub mod train;

@@ -1,0 +1,104 @@
+//! `trainer generate`: completions for prompts from a file.
+
+use std::io::Write;
+
+use burn::module::Module;
+use serde::{Deserialize, Serialize};
+
+use super::lines::read_lines;
+use crate::cli::{GenerateArgs, resolve};
+use crate::config::{DEFAULT_RECIPE, RecipeText};
+use crate::failure::Failure;
+use crate::policy::folder::ModelFolder;
+use crate::record::{ChatMessage, PromptId, StopReason};
+use crate::rollout::{Engine, Request, RolloutConfig};
+use crate::seed::Stage;
+use crate::session::open_model;
+use crate::state::load_decoder;
+
+const EXAMPLE: &str = r#"{"prompt": "1+1="}"#;
+
+#[derive(Debug, Deserialize)]
+struct Case {
+    prompt: String,
+}
+
+#[derive(Debug, Serialize)]
+struct Generated<'a> {
+    prompt: &'a str,
+    completions: Vec<String>,
+    tokens: Vec<&'a [u32]>,
+    logprobs: Vec<&'a [f32]>,
+    stop: Vec<StopReason>,
+}
+
+/// Samples completions for every line of the input, in order.
+///
+/// # Errors
+/// If the model, a line or the engine fails.
+pub fn run(args: &GenerateArgs, out: &mut dyn Write) -> Result<(), Failure> {
+    if let Some(threads) = args.threads {
+        rlvr_backends::set_threads(threads as usize)?;
+    }
+    let rollout = rollout_config(args)?;
+    let device = rlvr_backends::device(args.backend)?;
+    let cases: Vec<Case> = read_lines(&args.input, EXAMPLE).map_err(Failure::usage)?;
+    let model = open_model(&args.model)?;
+    let folder = &model.folder;
+    let decoder = load_decoder(folder, &device).map_err(Failure::usage)?.valid();
+    let requests: Result<Vec<Request>, Failure> = cases
+        .iter()
+        .enumerate()
+        .map(|(index, case)| {
+            Ok(Request {
+                prompt_id: PromptId(index as u64),
+                prompt_tokens: tokens(case, folder, args.chat)?,
+                num_completions: args.n,
+            })
+        })
+        .collect();
+    let engine = Engine::new(&folder.config, rollout.clone());
+    let decode = |tokens: &[u32]| folder.tokenizer.decode(tokens, true);
+    let sampling = rollout.sampling(folder.stop_ids.clone());
+    let output = engine
+        .roll_out(&decoder, &decode, &requests?, &sampling, args.seed, Stage::Generate, 0)
+        .map_err(Failure::run)?;
+    for (case, completions) in cases.iter().zip(&output.completions) {
+        let line = Generated {
+            prompt: &case.prompt,
+            completions: completions.iter().map(|it| decode(&it.tokens)).collect(),
+            tokens: completions.iter().map(|it| it.tokens.as_slice()).collect(),
+            logprobs: completions.iter().map(|it| it.sampler_logprobs.as_slice()).collect(),
+            stop: completions.iter().map(|it| it.stop).collect(),
+        };
+        let line = serde_json::to_string(&line).map_err(Failure::run)?;
+        writeln!(out, "{line}").map_err(Failure::run)?;
+    }
+    Ok(())
+}
+
+/// The sampling of the built-in configuration under the command's own flags and `--set`.
+fn rollout_config(args: &GenerateArgs) -> Result<RolloutConfig, Failure> {
+    let recipe = RecipeText::find(DEFAULT_RECIPE)?;
+    let config = resolve(&recipe, &args.sets, Vec::new())?;
+    let rollout = RolloutConfig {
+        temperature: args.temperature as f32,
+        max_new_tokens: args.max_new_tokens as usize,
+        ..config.rollout
+    };
+    rollout.validate().map_err(Failure::usage)?;
+    Ok(rollout)
+}
+
+fn tokens(case: &Case, folder: &ModelFolder, is_chat: bool) -> Result<Vec<u32>, Failure> {
+    if !is_chat {
+        return folder.tokenizer.encode(&case.prompt, true).map_err(Failure::run);
+    }
+    let Some(template) = &folder.template else {
+        let message = format!("{}: no chat template; leave --chat out", folder.path.display());
+        return Err(Failure::usage(message));
+    };
+    let turn = ChatMessage { role: "user".into(), content: case.prompt.clone() };
+    let text = template.render(&[turn], true).map_err(Failure::run)?;
+    folder.tokenizer.encode(&text, false).map_err(Failure::run)
+}
