@@ -115,3 +115,64 @@ pub(crate) fn as_float<const D: usize, const E: usize>(
 ) -> Tensor<D> {
     mask.inner().float().cast(like.dtype())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use burn::tensor::{Device, TensorData};
+
+    fn example() -> (Tensor<2>, Tensor<2, Bool>) {
+        let device = Device::flex();
+        let data = [
+            [1.0, 2.0, f32::NAN],
+            [f32::INFINITY, f32::NAN, f32::NAN],
+            [4.0, 5.0, 9.0],
+        ];
+        let mask = [
+            [true, true, false],
+            [false, false, false],
+            [true, true, true],
+        ];
+        let x = Tensor::from_data(TensorData::from(data), &device.clone().autodiff());
+        (
+            x.require_grad(),
+            Tensor::from_data(TensorData::from(mask), &device),
+        )
+    }
+
+    fn numbers<const D: usize>(x: Tensor<D>) -> alloc::vec::Vec<f64> {
+        x.try_into_vec_as().expect("readable")
+    }
+
+    #[test]
+    fn sums_and_means_see_counted_positions_only() {
+        let (x, mask) = example();
+        assert_eq!(numbers(masked_sum(x.clone(), mask.clone())), [21.0]);
+        assert_eq!(numbers(masked_mean(x.clone(), mask.clone())), [21.0 / 5.0]);
+        assert_eq!(
+            numbers(masked_row_sum(x.clone(), mask.clone())),
+            [3.0, 0.0, 18.0]
+        );
+        assert_eq!(
+            numbers(masked_row_mean(x.clone(), mask.clone())),
+            [1.5, 0.0, 6.0]
+        );
+        assert_eq!(numbers(row_lengths(mask, &x)), [2.0, 0.0, 3.0]);
+    }
+
+    #[test]
+    fn the_gradient_is_zero_outside_the_mask() {
+        let (x, mask) = example();
+        let grads = masked_row_mean(x.clone(), mask).sum().backward();
+        let third = f64::from(1.0_f32 / 3.0);
+        let expected = [0.5, 0.5, 0.0, 0.0, 0.0, 0.0, third, third, third];
+        assert_eq!(numbers(x.grad(&grads).expect("tracked")), expected);
+    }
+
+    #[test]
+    fn a_mask_without_a_true_position_gives_zero() {
+        let (x, mask) = example();
+        let none = mask.clone().bool_and(mask.bool_not());
+        assert_eq!(numbers(masked_mean(x, none)), [0.0]);
+    }
+}

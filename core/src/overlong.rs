@@ -118,6 +118,20 @@ mod tests {
     }
 
     #[test]
+    fn a_truncated_row_leaves_the_mask() {
+        use burn::tensor::{Device, TensorData};
+        let device = Device::flex();
+        let mask = TensorData::from([[true, true], [true, false], [false, false]]);
+        let is_truncated = TensorData::from([true, false, true]);
+        let kept = mask_truncated(
+            Tensor::from_data(mask, &device),
+            Tensor::from_data(is_truncated, &device),
+        );
+        let kept: alloc::vec::Vec<f32> = kept.float().try_into_vec_as().expect("readable");
+        assert_eq!(kept, [0.0, 0.0, 1.0, 0.0, 0.0, 0.0]);
+    }
+
+    #[test]
     fn an_interval_outside_the_limit_is_an_error() {
         let soft = |cache_tokens| Overlong::SoftPenalty {
             max_tokens: 8,

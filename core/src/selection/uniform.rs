@@ -6,8 +6,10 @@
 
 use alloc::vec::Vec;
 
-/// Rounds of the Feistel network; four make a balanced one a good permutation.
-const ROUNDS: u64 = 4;
+/// Rounds of the Feistel network. Four are enough for long words, but with the two or three bits
+/// of a tiny data set four and six are measurably biased (the first place of eight prompts is off
+/// by up to 15 %); from eight on nothing is left to measure.
+const ROUNDS: u64 = 12;
 
 /// Indices of the prompts at positions `first..first + count` of the endless sequence of epochs.
 ///
