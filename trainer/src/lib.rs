@@ -13,6 +13,7 @@
 
 pub mod config;
 pub mod dataset;
+pub mod grade;
 pub mod policy;
 pub mod record;
 pub mod reward;

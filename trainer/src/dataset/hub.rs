@@ -176,7 +176,7 @@ fn of_split(names: &[String], split: &str) -> Result<Vec<String>, String> {
     let mut folders: Vec<&str> = found.iter().map(|name| folder(name)).collect();
     folders.dedup();
     match folders.as_slice() {
-        [_] => Ok(found.into_iter().cloned().collect()),
+        [_] => whole(found),
         [] => Err(format!(
             "no .parquet, .jsonl or .json file of split `{split}` among: {}",
             listed(names)
@@ -186,6 +186,23 @@ fn of_split(names: &[String], split: &str) -> Result<Vec<String>, String> {
             folders.join(", "),
             first.rsplit('/').next().unwrap_or(first)
         )),
+    }
+}
+
+/// Files that are numbered `-00000-of-00002` must all be there: a cache may hold only some.
+fn whole(found: Vec<&String>) -> Result<Vec<String>, String> {
+    let promised = found.iter().find_map(|name| {
+        let (_, rest) = name.rsplit_once("-of-")?;
+        let end = rest
+            .find(|c: char| !c.is_ascii_digit())
+            .unwrap_or(rest.len());
+        rest[..end].parse::<usize>().ok()
+    });
+    match promised {
+        Some(promised) if found.len() != promised => {
+            Err(format!("{} of {promised} files are there", found.len()))
+        }
+        _ => Ok(found.into_iter().cloned().collect()),
     }
 }
 
@@ -411,6 +428,11 @@ mod tests {
         let message = of_split(&all, "train").unwrap_err();
         assert!(message.contains("main, socratic"), "{message}");
         assert!(of_split(&all, "validation").is_err());
+        let half = names(&["data/train-00000-of-00002.parquet"]);
+        assert_eq!(
+            of_split(&half, "train").unwrap_err(),
+            "1 of 2 files are there"
+        );
         let folders = names(&["default/train/0000.parquet", "default/test/0000.parquet"]);
         assert_eq!(
             of_split(&folders, "test").unwrap(),
