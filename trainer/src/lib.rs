@@ -22,6 +22,7 @@ pub mod control;
 pub mod dataset;
 pub mod eval;
 pub mod failure;
+pub mod grade;
 pub mod gradient;
 pub mod groups;
 pub mod interrupt;

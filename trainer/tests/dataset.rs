@@ -1,5 +1,8 @@
 //! From specs to datasets: splits, counts, and the few-shot chat that a recipe can express.
 
+// Helpers of tests are tests too.
+#![allow(clippy::unwrap_used)]
+
 use std::collections::HashSet;
 use std::path::PathBuf;
 

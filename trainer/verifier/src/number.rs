@@ -51,6 +51,11 @@ impl Literal {
             has_decimal_comma: false,
         }
     }
+
+    /// True if the notation does not go together with a fraction bar: `1 234/5`, `1,5/2`.
+    fn is_doubtful_part(&self) -> bool {
+        self.is_grouped_by_blank || self.has_decimal_comma
+    }
 }
 
 fn integer(digits: &str) -> Result<BigInt, Stop> {
@@ -140,42 +145,41 @@ impl<'t, 'a> Reader<'t, 'a> {
 
     /// A number without sign: a primary, a mixed number, or the quotient of two primaries.
     pub(crate) fn magnitude(&mut self) -> Result<Magnitude, Stop> {
-        let (literal, is_literal) = match self.peek() {
-            Some(Token::Digits(_) | Token::Symbol('.')) => (self.literal()?, true),
-            _ => (self.primary()?, false),
-        };
-        if is_literal && literal.is_integer && !literal.is_grouped_by_blank {
-            if let Some(fraction) = self.fraction_of_mixed()? {
-                return Ok(Magnitude {
-                    value: literal.value + fraction,
-                    has_decimal_comma: false,
-                });
-            }
+        let first = self.part()?;
+        if first.is_integer
+            && !first.is_grouped_by_blank
+            && let Some(fraction) = self.fraction_of_mixed()?
+        {
+            return Ok(Magnitude {
+                value: first.value + fraction,
+                has_decimal_comma: false,
+            });
         }
         let before = self.at;
         self.skip_blanks();
         if !self.take(Token::Symbol('/')) {
             self.at = before;
             return Ok(Magnitude {
-                value: literal.value,
-                has_decimal_comma: literal.has_decimal_comma,
+                value: first.value,
+                has_decimal_comma: first.has_decimal_comma,
             });
         }
         self.skip_blanks();
-        if literal.is_grouped_by_blank || literal.has_decimal_comma {
-            return Err(Stop::NotNumber);
-        }
-        let denominator = match self.peek() {
-            Some(Token::Digits(_) | Token::Symbol('.')) => self.literal()?,
-            _ => self.primary()?,
-        };
-        if denominator.is_grouped_by_blank || denominator.has_decimal_comma {
+        let second = self.part()?;
+        if first.is_doubtful_part() || second.is_doubtful_part() {
             return Err(Stop::NotNumber);
         }
         Ok(Magnitude {
-            value: quotient(&literal.value, &denominator.value)?,
+            value: quotient(&first.value, &second.value)?,
             has_decimal_comma: false,
         })
+    }
+
+    fn part(&mut self) -> Result<Literal, Stop> {
+        match self.peek() {
+            Some(Token::Digits(_) | Token::Symbol('.')) => self.literal(),
+            _ => self.primary(),
+        }
     }
 
     /// `\frac`, or a number in parentheses or braces.

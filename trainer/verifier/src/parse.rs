@@ -198,10 +198,14 @@ fn name(tokens: &[Token<'_>], limits: &Limits) -> Option<String> {
 fn of_text(text: String, tokens: &[Token<'_>]) -> Result<Answer, Reason> {
     let num_words = canon::num_words(tokens);
     let has_digit = tokens.iter().any(|token| matches!(token, Token::Digits(_)));
-    let has_letter = tokens
-        .iter()
-        .any(|token| matches!(token, Token::Word(_) | Token::Command(_)));
+    let has_name = tokens.iter().any(|token| match token {
+        Token::Word(_) => true,
+        Token::Command(command) => !matches!(*command, "times" | "cdot" | "div" | "frac"),
+        _ => false,
+    });
     let is_equation = tokens.contains(&Token::Symbol('='));
+    // An equation of numbers, such as `3 + 4 = 7`, is a step on the way to its last member.
+    let is_step = is_equation && !has_name;
     let is_prose = num_words > if has_digit { 0 } else { MAX_FREE_WORDS };
     Ok(Answer {
         readings: vec![Reading {
@@ -211,8 +215,7 @@ fn of_text(text: String, tokens: &[Token<'_>]) -> Result<Answer, Reason> {
             name: None,
         }],
         text,
-        // An equation of numbers, such as `3 + 4 = 7`, is a step on the way to its last member.
-        stands_alone: !is_prose && !(is_equation && !has_letter),
+        stands_alone: !is_prose && !is_step,
     })
 }
 

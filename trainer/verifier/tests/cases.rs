@@ -117,6 +117,7 @@ fn every_rule_finds_its_answer() {
         ("7", "7", Source::Whole),
         ("$18", "$18", Source::Whole),
         ("3 + 4 = 7", "7", Source::LastValue),
+        (r"3 \times 4 = 12", "12", Source::LastValue),
         ("He pays $3 and then $4.", "$4", Source::LastValue),
         (
             "<think>1 \\boxed{2}</think>It is 3.",
