@@ -114,7 +114,7 @@ impl ConfigArgs {
         let threads = self.threads.map(|threads| Value::Integer(threads.into()));
         let values = [
             named("model.path", "--model", self.model.as_ref().map(text)),
-            named("data.source", "--data", self.data.as_ref().map(text)),
+            named("data.train", "--data", self.data.as_ref().map(text)),
             named("backend.kind", "--backend", backend),
             named("backend.threads", "--threads", threads),
             named("run.seed", "--seed", self.seed.map(integer)),

@@ -44,7 +44,7 @@ fn named_flags_are_keys_of_the_configuration() {
         text(args.named_values("sft.steps")),
         [
             "model.path = \"m\" (--model m)",
-            "data.source = \"d\" (--data d)",
+            "data.train = \"d\" (--data d)",
             "backend.kind = \"cpu\" (--backend cpu)",
             "backend.threads = 2 (--threads 2)",
             "run.seed = 3 (--seed 3)",

@@ -10,13 +10,13 @@ use super::range::{at_least, below, not_blank, not_negative, positive, within};
 #[serde(default, deny_unknown_fields)]
 pub struct DataSection {
     /// A file, a hub id, or the name of a procedural task.
-    pub source: String,
+    pub train: String,
 }
 
 impl Default for DataSection {
     fn default() -> Self {
         Self {
-            source: "embedded".into(),
+            train: "embedded".into(),
         }
     }
 }
@@ -24,7 +24,7 @@ impl Default for DataSection {
 impl DataSection {
     /// Checks that a source is named.
     pub fn validate(&self) -> Result<(), InvalidValue> {
-        not_blank("data.source", &self.source)
+        not_blank("data.train", &self.train)
     }
 }
 
