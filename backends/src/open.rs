@@ -32,7 +32,6 @@ pub fn device(kind: BackendKind) -> Result<Device, BackendError> {
 }
 
 /// The device handle; no hardware is touched before its first tensor.
-#[allow(clippy::needless_return)] // the arms that are compiled depend on the features
 fn open(kind: BackendKind) -> Device {
     match kind {
         #[cfg(feature = "cpu")]

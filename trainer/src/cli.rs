@@ -78,7 +78,7 @@ pub struct TrainArgs {
     /// Where values come from.
     #[command(flatten)]
     pub config: ConfigArgs,
-    /// Run directory [default: runs/<name>-<n>]
+    /// Run directory [default: `runs/<name>-<n>`]
     #[arg(long, value_name = "DIR")]
     pub out: Option<String>,
     /// Continue the run in DIR [default: --out, else the newest in runs/]

@@ -79,53 +79,58 @@ fn what_is_saved_is_found_and_listed() {
     assert_eq!(names(&store), ["step-000009", "step-000010", "step-000120"]);
 }
 
+/// Breaks a checkpoint.
+type Damaging = fn(&Path);
+
+/// Name, the damage, and what the warning says.
+const DAMAGES: [(&str, Damaging, &str); 7] = [
+    (
+        "cut",
+        |dir| fs::write(dir.join("optimizer.bin"), [7u8; 2999]).unwrap(),
+        "2999 bytes",
+    ),
+    (
+        "changed",
+        |dir| {
+            let mut bytes = [7u8; 3000];
+            bytes[1500] ^= 1;
+            fs::write(dir.join("optimizer.bin"), bytes).unwrap();
+        },
+        "optimizer.bin does not match",
+    ),
+    (
+        "file gone",
+        |dir| fs::remove_file(dir.join("model/weights.bin")).unwrap(),
+        "model/weights.bin cannot be read",
+    ),
+    (
+        "manifest gone",
+        |dir| fs::remove_file(dir.join("manifest.json")).unwrap(),
+        "manifest.json cannot be read",
+    ),
+    (
+        "manifest cut",
+        |dir| fs::write(dir.join("manifest.json"), "{").unwrap(),
+        "manifest.json does not match",
+    ),
+    (
+        "sum gone",
+        |dir| fs::remove_file(dir.join("manifest.sha256")).unwrap(),
+        "manifest.sha256 cannot be read",
+    ),
+    (
+        "empty",
+        |dir| {
+            fs::remove_dir_all(dir).unwrap();
+            fs::create_dir(dir).unwrap();
+        },
+        "cannot be read",
+    ),
+];
+
 #[test]
 fn every_kind_of_damage_falls_back_to_the_checkpoint_before() {
-    let damages: [(&str, fn(&Path), &str); 7] = [
-        (
-            "cut",
-            |dir| fs::write(dir.join("optimizer.bin"), [7u8; 2999]).unwrap(),
-            "2999 bytes",
-        ),
-        (
-            "changed",
-            |dir| {
-                let mut bytes = [7u8; 3000];
-                bytes[1500] ^= 1;
-                fs::write(dir.join("optimizer.bin"), bytes).unwrap();
-            },
-            "optimizer.bin does not match",
-        ),
-        (
-            "file gone",
-            |dir| fs::remove_file(dir.join("model/weights.bin")).unwrap(),
-            "model/weights.bin cannot be read",
-        ),
-        (
-            "manifest gone",
-            |dir| fs::remove_file(dir.join("manifest.json")).unwrap(),
-            "manifest.json cannot be read",
-        ),
-        (
-            "manifest cut",
-            |dir| fs::write(dir.join("manifest.json"), "{").unwrap(),
-            "manifest.json does not match",
-        ),
-        (
-            "sum gone",
-            |dir| fs::remove_file(dir.join("manifest.sha256")).unwrap(),
-            "manifest.sha256 cannot be read",
-        ),
-        (
-            "empty",
-            |dir| {
-                fs::remove_dir_all(dir).unwrap();
-                fs::create_dir(dir).unwrap();
-            },
-            "cannot be read",
-        ),
-    ];
-    for (name, damage, expected) in damages {
+    for (name, damage, expected) in DAMAGES {
         let (_folder, store) = store(KEEP_ALL);
         save(&store, 1);
         damage(&save(&store, 2));

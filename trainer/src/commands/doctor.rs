@@ -82,17 +82,7 @@ impl Report {
                 "no backend works; `{command}` builds one that needs no driver"
             ));
         }
-        for (kind, state) in &self.backends {
-            if matches!(state, BackendState::NoDevice(_)) {
-                advice.push(match kind {
-                    BackendKind::Cuda => {
-                        "for cuda: install the NVIDIA driver and the CUDA toolkit, set CUDA_PATH"
-                            .into()
-                    }
-                    other => format!("for {other}: install a driver, such as mesa-vulkan-drivers"),
-                });
-            }
-        }
+        advice.extend(self.backends.iter().filter_map(driver_advice));
         if self.num_cores == Some(1) {
             advice.push("one core only: expect half the speed of the README's figures".into());
         }
@@ -113,10 +103,8 @@ impl Report {
     }
 }
 
-impl fmt::Display for Report {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let version = env!("CARGO_PKG_VERSION");
-        writeln!(f, "trainer {version}, Burn {BURN_VERSION}")?;
+impl Report {
+    fn write_backends(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "\nbackends")?;
         for (kind, state) in &self.backends {
             let name = kind.name();
@@ -128,6 +116,15 @@ impl fmt::Display for Report {
                 BackendState::NoDevice(reason) => writeln!(f, "  {name:8} no device: {reason}")?,
             }
         }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let version = env!("CARGO_PKG_VERSION");
+        writeln!(f, "trainer {version}, Burn {BURN_VERSION}")?;
+        self.write_backends(f)?;
         writeln!(f, "\nmachine")?;
         let unknown = || "unknown".to_string();
         let processor = self.processor.clone().unwrap_or_else(unknown);
@@ -153,6 +150,19 @@ impl fmt::Display for Report {
         }
         advice.iter().try_for_each(|line| writeln!(f, "  - {line}"))
     }
+}
+
+/// What to install for a backend that is compiled in and finds no device.
+fn driver_advice((kind, state): &(BackendKind, BackendState)) -> Option<String> {
+    let BackendState::NoDevice(_) = state else {
+        return None;
+    };
+    Some(match kind {
+        BackendKind::Cuda => {
+            "for cuda: install the NVIDIA driver and the CUDA toolkit, set CUDA_PATH".into()
+        }
+        other => format!("for {other}: install a driver, such as mesa-vulkan-drivers"),
+    })
 }
 
 fn state(kind: BackendKind) -> BackendState {

@@ -212,45 +212,48 @@ mod tests {
         assert!(error.contains("seed, steps, out, name"), "{error}");
     }
 
+    /// What is typed, and what the message says.
+    const WRONG_TYPES: &[(&str, &str)] = &[
+        (
+            "run.steps=many",
+            "`run.steps = \"many\"` should be a whole number, 0 or more",
+        ),
+        (
+            "run.steps=-3",
+            "`run.steps = -3` should be a whole number, 0 or more",
+        ),
+        (
+            "run.steps=1.5",
+            "`run.steps = 1.5` should be a whole number, 0 or more",
+        ),
+        (
+            "eval.at_start=1",
+            "`eval.at_start = 1` should be true or false",
+        ),
+        ("update.learning_rate=fast", "should be a number"),
+        (
+            "update.betas=[0.9]",
+            "`update.betas = [0.9]` should be a list of 2",
+        ),
+        (
+            "update.betas=[0.9, \"x\"]",
+            "`update.betas.1 = \"x\"` should be a number",
+        ),
+        (
+            "rollout.top_k=all",
+            "`rollout.top_k = \"all\"` should be a whole number, 0 or more",
+        ),
+        (
+            "update.schedule=cosin",
+            "should be one of constant, linear, cosine; the nearest is cosine",
+        ),
+        ("model.path=3", "`model.path = 3` should be a text"),
+        ("run={}", "expected section.key=value"),
+    ];
+
     #[test]
     fn a_wrong_type_names_key_value_and_what_is_expected() {
-        for (typed, expected) in [
-            (
-                "run.steps=many",
-                "`run.steps = \"many\"` should be a whole number, 0 or more",
-            ),
-            (
-                "run.steps=-3",
-                "`run.steps = -3` should be a whole number, 0 or more",
-            ),
-            (
-                "run.steps=1.5",
-                "`run.steps = 1.5` should be a whole number, 0 or more",
-            ),
-            (
-                "eval.at_start=1",
-                "`eval.at_start = 1` should be true or false",
-            ),
-            ("update.learning_rate=fast", "should be a number"),
-            (
-                "update.betas=[0.9]",
-                "`update.betas = [0.9]` should be a list of 2",
-            ),
-            (
-                "update.betas=[0.9, \"x\"]",
-                "`update.betas.1 = \"x\"` should be a number",
-            ),
-            (
-                "rollout.top_k=all",
-                "`rollout.top_k = \"all\"` should be a whole number, 0 or more",
-            ),
-            (
-                "update.schedule=cosin",
-                "should be one of constant, linear, cosine; the nearest is cosine",
-            ),
-            ("model.path=3", "`model.path = 3` should be a text"),
-            ("run={}", "expected section.key=value"),
-        ] {
+        for (typed, expected) in WRONG_TYPES {
             let error = resolve("", &[typed]).unwrap_err();
             assert!(error.contains(expected), "{typed}: {error}");
             assert!(error.contains(typed), "{typed}: {error}");

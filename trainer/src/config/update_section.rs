@@ -80,9 +80,12 @@ impl UpdateSection {
 mod tests {
     use super::*;
 
+    /// Makes a value impossible.
+    type Damaging = fn(&mut UpdateSection);
+
     #[test]
     fn impossible_values_are_named() {
-        let cases: [(&str, fn(&mut UpdateSection)); 6] = [
+        let cases: [(&str, Damaging); 6] = [
             ("update.learning_rate", |it| it.learning_rate = 0.0),
             ("update.betas", |it| it.betas[1] = 1.0),
             ("update.eps", |it| it.eps = f64::NAN),

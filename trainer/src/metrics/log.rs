@@ -140,13 +140,7 @@ fn truncate(path: &Path, step: u64) -> Result<Kept, LogError> {
             kept.has_torn_line = true;
             break;
         }
-        let record: StepOnly =
-            serde_json::from_slice(&line).map_err(|error| LogError::Damaged {
-                path: path.into(),
-                line: number,
-                message: error.to_string(),
-            })?;
-        if record.step > step {
+        if step_of(path, number, &line)? > step {
             kept.num_dropped += 1;
             continue;
         }
@@ -159,6 +153,16 @@ fn truncate(path: &Path, step: u64) -> Result<Kept, LogError> {
     file.sync_all().map_err(write)?;
     fs::rename(&temporary, path).map_err(|source| io_error("replace", path, source))?;
     Ok(kept)
+}
+
+fn step_of(path: &Path, number: usize, line: &[u8]) -> Result<u64, LogError> {
+    let record: Result<StepOnly, _> = serde_json::from_slice(line);
+    let damaged = |error: serde_json::Error| LogError::Damaged {
+        path: path.into(),
+        line: number,
+        message: error.to_string(),
+    };
+    record.map(|it| it.step).map_err(damaged)
 }
 
 #[cfg(test)]
@@ -228,13 +232,10 @@ mod tests {
     #[test]
     #[cfg(target_os = "linux")]
     fn a_full_disk_names_the_file() {
-        let (mut log, _) = (
-            JsonlLog {
-                path: "metrics.jsonl".into(),
-                file: OpenOptions::new().write(true).open("/dev/full").unwrap(),
-            },
-            (),
-        );
+        let mut log = JsonlLog {
+            path: "metrics.jsonl".into(),
+            file: OpenOptions::new().write(true).open("/dev/full").unwrap(),
+        };
         let error = log.append(&json!({"step": 1})).unwrap_err();
         assert_eq!(error.to_string(), "write metrics.jsonl");
         let LogError::Io { source, .. } = error else {
