@@ -21,7 +21,7 @@ use burn::nn::{Linear, RmsNorm};
 use burn::tensor::activation::softmax;
 use burn::tensor::{Device, Tensor, TensorData};
 
-use super::cache::{LayerCache, MASKED, PromptKv, StepIndex};
+use super::cache::{MASKED, PromptKv};
 use super::rope::RopeRows;
 
 /// Longest inner axis of one product in the rollout path.
@@ -82,36 +82,6 @@ impl Attention {
         let attended = weigh(probs, values.clone());
         let output = self.unfold(attended, bias.dims()[0]);
         (output, PromptKv { keys, values })
-    }
-
-    /// One token per row against the cache, which is written first.
-    ///
-    /// # Shapes
-    /// - `x`: `[R, D]`, `rope`: R rows
-    /// - output: `[R, D]`
-    pub fn decode(
-        &self,
-        x: Tensor<2>,
-        rope: &RopeRows,
-        cache: &mut LayerCache,
-        step: &StepIndex,
-    ) -> Tensor<2> {
-        let projected = self.project(x, rope, 1);
-        let [rows, _, heads, width] = projected.queries.dims();
-        let kv_shape = [rows, self.num_kv_heads, width];
-        cache.write(
-            step,
-            projected.keys.reshape(kv_shape),
-            projected.values.reshape(kv_shape),
-        );
-        let group = heads / self.num_kv_heads;
-        let queries = projected
-            .queries
-            .reshape([rows, self.num_kv_heads, group, width]);
-        let (keys, values) = cache.view(step);
-        let probs = softmax(queries.matmul(keys) + step.bias.clone(), 3);
-        let attended = weigh(probs, values).reshape([rows, heads * width]);
-        self.o_proj.forward(attended)
     }
 
     fn project(&self, x: Tensor<2>, rope: &RopeRows, num_columns: usize) -> Projected {
@@ -176,7 +146,7 @@ fn causal_probs(queries: Tensor<4>, keys: Tensor<4>, bias: &Tensor<2>) -> Tensor
 }
 
 /// `probs x values` with the inner axis cut at multiples of [`SUM_BLOCK`], added front to back.
-fn weigh(probs: Tensor<4>, values: Tensor<4>) -> Tensor<4> {
+pub(super) fn weigh(probs: Tensor<4>, values: Tensor<4>) -> Tensor<4> {
     let columns = probs.dims()[3];
     if columns <= SUM_BLOCK {
         return probs.matmul(values);

@@ -3,5 +3,6 @@
 pub mod attention;
 pub mod cache;
 pub mod config;
+pub mod decode;
 pub mod decoder;
 pub mod rope;
