@@ -9,10 +9,11 @@
 //! The rollout path promises that a row's result depends neither on its neighbours nor on how far
 //! the batch is padded. On the CPU in f32 that holds bit for bit, because
 //! - a matrix product sums one output over its inner axis front to back in a single accumulator,
-//!   whatever the number of rows and columns, except that a single row, a tiny product of two
-//!   operands contiguous along the inner axis, and an inner axis over 512 take other kernels or are
-//!   cut into blocks. So rows come at least in pairs, keys are stored transposed, and
-//!   [`weigh`] cuts the inner axis into fixed blocks itself;
+//!   whatever the number of rows and columns. Three cases take other kernels or cut the axis into
+//!   blocks: a single row, a tiny product of two operands contiguous along the inner axis, and an
+//!   inner axis over 512. So rows come at least in pairs, prompts are padded to 32 tokens, cached
+//!   keys and the activations of a step are stored with their rows last, and attention cuts its
+//!   sum over columns into blocks of 512 itself;
 //! - softmax sums a row front to back and a masked column adds an exact zero behind it;
 //! - norms and elementwise operations see one row at a time.
 

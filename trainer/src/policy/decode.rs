@@ -23,10 +23,6 @@ use super::config::ModelConfig;
 use super::decoder::{Block, Decoder};
 use super::rope::{RopeColumns, RopeTable};
 
-/// A product of a tiny weight and few rows takes another kernel, with another order of summation;
-/// from this many outputs in total it does not.
-const SMALL_PRODUCT: usize = 256;
-
 /// The weights of a decoder, laid out for decoding.
 #[derive(Debug)]
 pub struct DecodeWeights {
@@ -123,16 +119,13 @@ impl DecodeWeights {
         self.project(transposed(hidden))
     }
 
-    /// `[D, R]` to `[R, V]`.
+    /// `[D, R]` to `[R, V]`. A single row would take another kernel, so it goes as a pair.
     fn project(&self, x: Tensor<2>) -> Tensor<2> {
-        let [width, rows] = x.dims();
-        let needed = (SMALL_PRODUCT / self.head.dims()[0] + 1).max(2);
-        if rows >= needed {
+        if x.dims()[1] > 1 {
             return self.head.clone().matmul(x).transpose();
         }
-        let blank = Tensor::zeros([width, needed - rows], (&x.device(), x.dtype()));
-        let logits = self.head.clone().matmul(Tensor::cat(vec![x, blank], 1));
-        logits.narrow(1, 0, rows).transpose()
+        let pair = Tensor::cat(vec![x.clone(), x], 1);
+        self.head.clone().matmul(pair).narrow(1, 0, 1).transpose()
     }
 }
 

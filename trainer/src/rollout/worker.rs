@@ -12,7 +12,8 @@ use crate::policy::rope::RopeTable;
 use crate::record::Completion;
 use crate::seed::{Stream, stream};
 
-/// Prompts of a prefill batch are padded to a multiple of this many tokens.
+/// Prompts of a prefill batch are padded to a multiple of this many tokens. Below 17 the product
+/// of queries and keys takes the kernel for tiny matrices, which sums in another order.
 const PROMPT_BUCKET: usize = 32;
 
 /// Smallest vocabulary and number of rows that are worth several sampling threads.
@@ -200,7 +201,8 @@ impl<'a> Worker<'a> {
 
     /// One token for every active slot.
     fn decode(&mut self, num_active: usize) -> Result<(), RolloutError> {
-        // Always at least two rows and always pairs: a single row would take another kernel.
+        // Always pairs: a single row would take another kernel. The spare row is a slot without a
+        // completion, or one that was never used; nobody reads it.
         let rows = num_active.next_multiple_of(2);
         let mut tokens = vec![0; rows];
         let mut positions = vec![0; rows];
@@ -347,10 +349,10 @@ fn padded(prompt_tokens: usize) -> usize {
 
 /// Groups requests of similar length so that no batch exceeds `most_tokens` with its padding,
 /// unless a single prompt does.
-fn batches<'a>(
-    mut requests: Vec<(usize, &'a Request)>,
+fn batches(
+    mut requests: Vec<(usize, &Request)>,
     most_tokens: usize,
-) -> Vec<Vec<(usize, &'a Request)>> {
+) -> Vec<Vec<(usize, &Request)>> {
     requests.sort_by_key(|(place, request)| (padded(request.prompt_tokens.len()), *place));
     let mut batches: Vec<Vec<(usize, &Request)>> = Vec::new();
     for (place, request) in requests {
