@@ -1,6 +1,8 @@
 //! The decoder and the rollout engine against transformers in float64
 //! (`fixtures/reference/decoder_golden.py`).
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests may panic as tests do")]
+
 use std::path::PathBuf;
 
 use burn::module::Param;

@@ -9,10 +9,11 @@
 //! The rollout path promises that a row's result depends neither on its neighbours nor on how far
 //! the batch is padded. On the CPU in f32 that holds bit for bit, because
 //! - a matrix product sums one output over its inner axis front to back in a single accumulator,
-//!   whatever the number of rows and columns, except that a single row, a tiny product of two
-//!   operands contiguous along the inner axis, and an inner axis over 512 take other kernels or are
-//!   cut into blocks. So rows come at least in pairs, keys are stored transposed, and
-//!   [`weigh`] cuts the inner axis into fixed blocks itself;
+//!   whatever the number of rows and columns. Three cases take other kernels or cut the axis into
+//!   blocks: a single row, a tiny product of two operands contiguous along the inner axis, and an
+//!   inner axis over 512. So rows come at least in pairs, prompts are padded to 32 tokens, cached
+//!   keys and the activations of a step are stored with their rows last, and attention cuts its
+//!   sum over columns into blocks of 512 itself;
 //! - softmax sums a row front to back and a masked column adds an exact zero behind it;
 //! - norms and elementwise operations see one row at a time.
 
@@ -21,7 +22,7 @@ use burn::nn::{Linear, RmsNorm};
 use burn::tensor::activation::softmax;
 use burn::tensor::{Device, Tensor, TensorData};
 
-use super::cache::{LayerCache, MASKED, PromptKv, StepIndex};
+use super::cache::{MASKED, PromptKv};
 use super::rope::RopeRows;
 
 /// Longest inner axis of one product in the rollout path.
@@ -82,36 +83,6 @@ impl Attention {
         let attended = weigh(probs, values.clone());
         let output = self.unfold(attended, bias.dims()[0]);
         (output, PromptKv { keys, values })
-    }
-
-    /// One token per row against the cache, which is written first.
-    ///
-    /// # Shapes
-    /// - `x`: `[R, D]`, `rope`: R rows
-    /// - output: `[R, D]`
-    pub fn decode(
-        &self,
-        x: Tensor<2>,
-        rope: &RopeRows,
-        cache: &mut LayerCache,
-        step: &StepIndex,
-    ) -> Tensor<2> {
-        let projected = self.project(x, rope, 1);
-        let [rows, _, heads, width] = projected.queries.dims();
-        let kv_shape = [rows, self.num_kv_heads, width];
-        cache.write(
-            step,
-            projected.keys.reshape(kv_shape),
-            projected.values.reshape(kv_shape),
-        );
-        let group = heads / self.num_kv_heads;
-        let queries = projected
-            .queries
-            .reshape([rows, self.num_kv_heads, group, width]);
-        let (keys, values) = cache.view(step);
-        let probs = softmax(queries.matmul(keys) + step.bias.clone(), 3);
-        let attended = weigh(probs, values).reshape([rows, heads * width]);
-        self.o_proj.forward(attended)
     }
 
     fn project(&self, x: Tensor<2>, rope: &RopeRows, num_columns: usize) -> Projected {
@@ -176,7 +147,7 @@ fn causal_probs(queries: Tensor<4>, keys: Tensor<4>, bias: &Tensor<2>) -> Tensor
 }
 
 /// `probs x values` with the inner axis cut at multiples of [`SUM_BLOCK`], added front to back.
-fn weigh(probs: Tensor<4>, values: Tensor<4>) -> Tensor<4> {
+pub(super) fn weigh(probs: Tensor<4>, values: Tensor<4>) -> Tensor<4> {
     let columns = probs.dims()[3];
     if columns <= SUM_BLOCK {
         return probs.matmul(values);

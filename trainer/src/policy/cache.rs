@@ -2,8 +2,8 @@
 //!
 //! Token `i` of a sequence is column `i` of its slot. Keys are stored transposed, `[slots, Hkv, K,
 //! S]`, and values as `[slots, Hkv, S, K]`: both products of attention then read the cache with a
-//! unit stride along their output columns, so that the matrix kernels neither copy nor repack it,
-//! and take the same summation order at every length (see [`super::attention`]).
+//! unit stride along their output columns, so that the matrix kernels neither copy nor repack it
+//! and sum in the same order at every length (see [`super::attention`]).
 //!
 //! In place means: the tensor is moved out, assigned and moved back while nothing else holds it.
 //! A view that outlives a decode step would silently turn every write into a copy of the cache.
@@ -13,7 +13,7 @@ use burn::tensor::{Device, IndexingUpdateOp, Int, Tensor, TensorData};
 use super::config::ModelConfig;
 
 /// Columns attended to are rounded up to this many, so that shapes repeat.
-pub const COLUMN_BUCKET: usize = 64;
+pub const COLUMN_BUCKET: usize = 32;
 
 /// Keys and values of one block.
 #[derive(Debug)]
@@ -140,10 +140,13 @@ impl KvCache {
         let mut key_index = Vec::with_capacity(positions.len() * panels);
         let mut value_index = Vec::with_capacity(positions.len() * heads);
         let mut bias = vec![MASKED; positions.len() * num_columns];
-        for (row, &position) in positions.iter().enumerate() {
+        for panel in 0..panels {
+            let rows = positions.iter().enumerate();
             key_index.extend(
-                (0..panels).map(|panel| ((row * panels + panel) * capacity + position) as i64),
+                rows.map(|(row, position)| ((row * panels + panel) * capacity + position) as i64),
             );
+        }
+        for (row, &position) in positions.iter().enumerate() {
             value_index
                 .extend((0..heads).map(|head| ((row * heads + head) * capacity + position) as i64));
             bias[row * num_columns..][..=position].fill(0.0);
@@ -170,9 +173,9 @@ impl LayerCache {
     /// Writes one token per row.
     ///
     /// # Shapes
-    /// - `keys`, `values`: `[R, Hkv, K]`
+    /// - `keys`, `values`: `[Hkv, K, R]`
     pub fn write(&mut self, step: &StepIndex, keys: Tensor<3>, values: Tensor<3>) {
-        let [rows, heads, width] = keys.dims();
+        let [heads, width, rows] = keys.dims();
         self.keys.inplace(|all| {
             let shape = all.dims();
             all.reshape([shape.iter().product::<usize>()])
@@ -190,7 +193,7 @@ impl LayerCache {
                 .select_assign(
                     0,
                     step.value_index.clone(),
-                    values.reshape([rows * heads, width]),
+                    values.permute([2, 0, 1]).reshape([rows * heads, width]),
                     IndexingUpdateOp::Assign,
                 )
                 .reshape(shape)

@@ -17,7 +17,7 @@ use burn::tensor::activation::silu;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
 use super::attention::{Attention, causal_bias};
-use super::cache::{KvCache, PromptKv};
+use super::cache::PromptKv;
 use super::config::ModelConfig;
 use super::rope::RopeTable;
 use crate::record::PromptId;
@@ -128,18 +128,6 @@ impl Decoder {
         }
     }
 
-    /// The head weight laid out for decoding: a copy whose rows are inputs. Products with it repack
-    /// nothing, and take the same kernel for every number of rows.
-    ///
-    /// # Shapes
-    /// - output: `[D, V]`
-    pub fn head_by_input(&self) -> Tensor<2> {
-        let head = self.head_weight();
-        let [vocab, width] = head.dims();
-        let copy = Tensor::zeros([width, vocab], (&head.device(), head.dtype()));
-        copy.slice_assign([0..width, 0..vocab], head.transpose())
-    }
-
     /// Hidden states after the final norm. Rows are right-padded; attention is causal, so padding
     /// is never seen by a token before it and needs no mask. Gradient flows to every weight but
     /// an untied head.
@@ -151,7 +139,7 @@ impl Decoder {
         let [rows, columns] = tokens.dims();
         // Constants live beside the weights, on the tape or off it.
         let device = self.embed_tokens.weight.val().device();
-        let rope = RopeTable::new(&self.config, columns, &device).all();
+        let rope = RopeTable::new(&self.config, columns).all(&device);
         let bias = causal_bias(columns, &device);
         let mut x = self.embed(tokens);
         for block in &self.layers {
@@ -176,7 +164,7 @@ impl Decoder {
         let [rows, columns] = tokens.dims();
         assert_eq!(lengths.len(), rows, "prefill: one length per row [N]");
         let device = tokens.device();
-        let rope = RopeTable::new(&self.config, columns, &device).all();
+        let rope = RopeTable::new(&self.config, columns).all(&device);
         let bias = causal_bias(columns, &device);
         let mut x = self.embed(tokens);
         let mut layers = Vec::with_capacity(self.layers.len());
@@ -195,35 +183,6 @@ impl Decoder {
             last_hidden: self.norm.forward(x.select(0, last)),
             layers,
         }
-    }
-
-    /// One token per row, row `r` in slot `r` of the cache at `positions[r]`: final hidden states.
-    ///
-    /// # Shapes
-    /// - `tokens`: `[R]`
-    /// - output: `[R, D]`
-    pub fn decode(
-        &self,
-        tokens: Tensor<1, Int>,
-        positions: &[usize],
-        rope: &RopeTable,
-        cache: &mut KvCache,
-    ) -> Tensor<2> {
-        let [rows] = tokens.dims();
-        let device = tokens.device();
-        let step = cache.step_index(positions);
-        let positions = positions.iter().map(|p| *p as i64).collect::<Vec<_>>();
-        let rope = rope.rows(Tensor::from_data(
-            TensorData::new(positions, [rows]),
-            &device,
-        ));
-        let mut x = self.embed(tokens.reshape([rows, 1]));
-        for (block, cache) in self.layers.iter().zip(&mut cache.layers) {
-            let normed = block.input_layernorm.forward(x.clone());
-            let attended = block.self_attn.decode(normed, &rope, cache, &step);
-            x = block.feed_forward(x + attended);
-        }
-        self.norm.forward(x)
     }
 
     /// `[N, T]` to `[N * T, D]`.
@@ -371,41 +330,6 @@ pub(crate) mod tests {
         let padded = values(decoder.hidden(long).narrow(1, 0, 9));
         for (a, b) in short.iter().zip(&padded) {
             assert!((a - b).abs() < 1e-5, "{a} and {b}");
-        }
-    }
-
-    #[test]
-    fn decoding_with_the_cache_equals_the_full_forward() {
-        let device = Device::default();
-        let config = tiny_config();
-        let decoder = Decoder::init(&config, 1, &device);
-        let all = tokens(2, 90, &device);
-        let expected = decoder.hidden(all.clone());
-        let lengths = [5, 3];
-        let prefill = decoder.prefill(all.clone().narrow(1, 0, 5), &lengths);
-        let mut cache = KvCache::new(&config, 2, 90, &device);
-        let rope = RopeTable::new(&config, 90, &device);
-        for (slot, length) in lengths.iter().enumerate() {
-            cache.write_prompt(slot, &prefill.layers, slot, *length);
-            let expected = expected.clone().narrow(0, slot, 1).narrow(1, length - 1, 1);
-            let got = prefill.last_hidden.clone().narrow(0, slot, 1);
-            assert_close(values(got), values(expected));
-        }
-        for step in 0..85 {
-            let positions = [5 + step, 3 + step];
-            let column = |row: usize| all.clone().narrow(0, row, 1).narrow(1, positions[row], 1);
-            let input = Tensor::cat(vec![column(0), column(1)], 0).reshape([2]);
-            let got = decoder.decode(input, &positions, &rope, &mut cache);
-            for (row, position) in positions.iter().enumerate() {
-                let expected = expected.clone().narrow(0, row, 1).narrow(1, *position, 1);
-                assert_close(values(got.clone().narrow(0, row, 1)), values(expected));
-            }
-        }
-    }
-
-    fn assert_close(got: Vec<f32>, expected: Vec<f32>) {
-        for (a, b) in got.iter().zip(&expected) {
-            assert!((a - b).abs() < 2e-5, "{a} and {b}");
         }
     }
 

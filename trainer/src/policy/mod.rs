@@ -22,5 +22,6 @@ pub mod tensor_file;
 pub mod tensor_name;
 pub mod tokenizer;
 pub mod weights;
+pub mod decode;
 pub mod decoder;
 pub mod rope;

@@ -10,7 +10,7 @@
 //! Frequencies and angles are rounded to f32 before the cosine, as the published checkpoints were
 //! trained: an exact angle would differ from theirs by 1e-5 at position 1000.
 
-use burn::tensor::{Device, Int, Tensor, TensorData};
+use burn::tensor::{Device, Tensor, TensorData};
 
 use super::config::{ModelConfig, RopeScaling};
 
@@ -52,29 +52,37 @@ fn scaled(frequency: f64, scaling: &RopeScaling) -> f64 {
     }
 }
 
-/// Cosines and signed sines of every position up to a length.
+/// Cosines and signed sines of every position up to a length, on the host.
 #[derive(Clone, Debug)]
 pub struct RopeTable {
-    cos: Tensor<2>,
-    sin: Tensor<2>,
+    cos: Vec<f32>,
+    sin: Vec<f32>,
+    width: usize,
 }
 
-/// Cosines and signed sines of given rows, broadcast over heads.
+/// Cosines and signed sines of whole sequences, broadcast over sequences and heads.
 ///
 /// # Shapes
-/// - both: `[N or 1, T, 1, K]`
+/// - both: `[1, T, 1, K]`
 #[derive(Clone, Debug)]
 pub struct RopeRows {
     cos: Tensor<4>,
     sin: Tensor<4>,
 }
 
+/// Cosines and signed sines of single tokens with rows last, broadcast over heads.
+///
+/// # Shapes
+/// - both: `[1, K, R]`
+#[derive(Clone, Debug)]
+pub struct RopeColumns {
+    cos: Tensor<3>,
+    sin: Tensor<3>,
+}
+
 impl RopeTable {
-    /// Tables for positions `0..num_positions`, computed on the host.
-    ///
-    /// # Shapes
-    /// - `cos`, `sin`: `[num_positions, K]`
-    pub fn new(config: &ModelConfig, num_positions: usize, device: &Device) -> Self {
+    /// Tables for positions `0..num_positions`.
+    pub fn new(config: &ModelConfig, num_positions: usize) -> Self {
         let width = config.head_dim;
         let half = width / 2;
         let frequencies = frequencies(config);
@@ -90,38 +98,32 @@ impl RopeTable {
                 sin[first] = -sin[second];
             }
         }
-        let upload =
-            |values| Tensor::from_data(TensorData::new(values, [num_positions, width]), device);
-        Self {
-            cos: upload(cos),
-            sin: upload(sin),
+        Self { cos, sin, width }
+    }
+
+    /// All positions, in order.
+    pub fn all(self, device: &Device) -> RopeRows {
+        let shape = [1, self.cos.len() / self.width, 1, self.width];
+        let upload = |values| Tensor::from_data(TensorData::new(values, shape), device);
+        RopeRows {
+            cos: upload(self.cos),
+            sin: upload(self.sin),
         }
     }
 
-    /// Rows for a batch whose column `t` is position `t`.
-    ///
-    /// # Shapes
-    /// - output: `[1, T, 1, K]`, T being the length of the table
-    pub fn all(&self) -> RopeRows {
-        let [positions, width] = self.cos.dims();
-        let shape = [1, positions, 1, width];
-        RopeRows {
-            cos: self.cos.clone().reshape(shape),
-            sin: self.sin.clone().reshape(shape),
-        }
-    }
-
-    /// Rows for single tokens at the given positions.
-    ///
-    /// # Shapes
-    /// - `positions`: `[R]`
-    /// - output: `[R, 1, 1, K]`
-    pub fn rows(&self, positions: Tensor<1, Int>) -> RopeRows {
-        let [rows] = positions.dims();
-        let shape = [rows, 1, 1, self.cos.dims()[1]];
-        RopeRows {
-            cos: self.cos.clone().select(0, positions.clone()).reshape(shape),
-            sin: self.sin.clone().select(0, positions).reshape(shape),
+    /// The given positions, one per row.
+    pub fn columns(&self, positions: &[usize], device: &Device) -> RopeColumns {
+        let upload = |table: &[f32]| {
+            let mut values = Vec::with_capacity(self.width * positions.len());
+            for dim in 0..self.width {
+                values.extend(positions.iter().map(|p| table[p * self.width + dim]));
+            }
+            let shape = [1, self.width, positions.len()];
+            Tensor::from_data(TensorData::new(values, shape), device)
+        };
+        RopeColumns {
+            cos: upload(&self.cos),
+            sin: upload(&self.sin),
         }
     }
 }
@@ -133,12 +135,28 @@ impl RopeRows {
     /// - `x`: `[N, T, heads, K]`
     /// - output: same
     pub fn rotate(&self, x: Tensor<4>) -> Tensor<4> {
-        let half = x.dims()[3] / 2;
-        let first = x.clone().narrow(3, 0, half);
-        let second = x.clone().narrow(3, half, half);
-        let swapped = Tensor::cat(vec![second, first], 3);
+        let swapped = swap_halves(x.clone(), 3);
         x * self.cos.clone() + swapped * self.sin.clone()
     }
+}
+
+impl RopeColumns {
+    /// Turns every head of `x`.
+    ///
+    /// # Shapes
+    /// - `x`: `[heads, K, R]`
+    /// - output: same
+    pub fn rotate(&self, x: Tensor<3>) -> Tensor<3> {
+        let swapped = swap_halves(x.clone(), 1);
+        x * self.cos.clone() + swapped * self.sin.clone()
+    }
+}
+
+/// `[x1, x2]` to `[x2, x1]` along `dim`.
+fn swap_halves<const D: usize>(x: Tensor<D>, dim: usize) -> Tensor<D> {
+    let half = x.dims()[dim] / 2;
+    let first = x.clone().narrow(dim, 0, half);
+    Tensor::cat(vec![x.narrow(dim, half, half), first], dim)
 }
 
 #[cfg(test)]
@@ -153,7 +171,7 @@ mod tests {
         let width = config.head_dim;
         let values: Vec<f32> = (0..3 * width).map(|i| (i as f32 * 0.37).sin()).collect();
         let x = Tensor::<4>::from_data(TensorData::new(values.clone(), [1, 3, 1, width]), &device);
-        let turned = RopeTable::new(&config, 3, &device).all().rotate(x);
+        let turned = RopeTable::new(&config, 3).all(&device).rotate(x);
         let turned = turned.into_data().try_to_vec::<f32>().unwrap();
         let frequencies = frequencies(&config);
         for position in 0..3 {

@@ -2,8 +2,6 @@
 
 use std::time::Instant;
 
-use burn::tensor::Tensor;
-
 use super::memory::{num_slots, slot_tokens};
 use super::queue::Queue;
 use super::stop::StopRules;
@@ -11,6 +9,7 @@ use super::worker::{Done, Worker, WorkerOutput};
 use super::{Request, RolloutConfig, RolloutError, RolloutOutput, RolloutStats, SamplingParams};
 use crate::policy::cache::KvCache;
 use crate::policy::config::ModelConfig;
+use crate::policy::decode::DecodeWeights;
 use crate::policy::decoder::Decoder;
 use crate::record::Completion;
 use crate::seed::Stage;
@@ -28,8 +27,7 @@ pub struct Engine {
 /// What every worker of one call shares.
 pub(super) struct Call<'a> {
     pub(super) decoder: &'a Decoder,
-    /// `[D, V]`.
-    pub(super) head: Tensor<2>,
+    pub(super) weights: DecodeWeights,
     pub(super) decode: TokenDecoder<'a>,
     pub(super) params: &'a SamplingParams,
     pub(super) rules: StopRules<'a>,
@@ -87,7 +85,7 @@ impl Engine {
         let slots = share(num_slots, self.rollout.num_workers);
         let call = Call {
             decoder,
-            head: decoder.head_by_input(),
+            weights: DecodeWeights::new(decoder, self.rollout.copy_weights),
             decode,
             params,
             rules: StopRules::new(params, self.model.max_position_embeddings),

@@ -12,6 +12,8 @@ const F32: u64 = size_of::<f32>() as u64;
 pub struct MemoryEstimate {
     /// The policy.
     pub weights_bytes: u64,
+    /// The copy of its blocks that is laid out for decoding.
+    pub copy_bytes: u64,
     /// The key-value cache.
     pub kv_bytes: u64,
     /// Activations, scores, and keys and values of the largest prefill batch.
@@ -27,12 +29,23 @@ pub struct MemoryEstimate {
 impl MemoryEstimate {
     /// Everything together.
     pub fn total_bytes(&self) -> u64 {
-        self.weights_bytes + self.kv_bytes + self.prefill_bytes + self.logits_bytes
+        self.weights_bytes
+            + self.copy_bytes
+            + self.kv_bytes
+            + self.prefill_bytes
+            + self.logits_bytes
     }
 }
 
 /// Number of weights of a decoder.
 pub fn num_weights(config: &ModelConfig) -> u64 {
+    let heads = if config.tie_word_embeddings { 1 } else { 2 };
+    let outside = heads * config.vocab_size * config.hidden_size + config.hidden_size;
+    config.num_layers as u64 * block_weights(config) + outside as u64
+}
+
+/// Number of weights of one block.
+fn block_weights(config: &ModelConfig) -> u64 {
     let (width, inner) = (config.hidden_size, config.intermediate_size);
     let queries = config.num_heads * config.head_dim;
     let keys = config.num_kv_heads * config.head_dim;
@@ -47,9 +60,7 @@ pub fn num_weights(config: &ModelConfig) -> u64 {
         0
     };
     let attention = width * (2 * queries + 2 * keys) + biases + head_norms;
-    let block = attention + 3 * width * inner + 2 * width;
-    let heads = if config.tie_word_embeddings { 1 } else { 2 };
-    (config.num_layers * block + heads * config.vocab_size * width + width) as u64
+    (attention + 3 * width * inner + 2 * width) as u64
 }
 
 /// Tokens of a slot that holds prompts up to `longest_prompt` and their completions.
@@ -105,6 +116,10 @@ pub fn estimate(
     let sampling_threads = 8;
     Ok(MemoryEstimate {
         weights_bytes: num_weights(config) * F32,
+        copy_bytes: match rollout.copy_weights {
+            true => config.num_layers as u64 * block_weights(config) * F32,
+            false => 0,
+        },
         kv_bytes: num_slots as u64 * KvCache::slot_bytes(config, slot_tokens),
         prefill_bytes: workers
             * (tokens * (per_token + scores) as u64 * F32

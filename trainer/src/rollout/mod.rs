@@ -46,6 +46,9 @@ pub struct RolloutConfig {
     /// Threads that decode their own share of the slots. More than one pays for small models on a
     /// CPU; on a GPU keep one.
     pub num_workers: usize,
+    /// Keep a second copy of the block weights during a rollout, laid out for decoding: half as
+    /// long again per step without it on a CPU. Turn it off where memory is short.
+    pub copy_weights: bool,
     /// Most tokens, padding included, in one prefill batch.
     pub prefill_tokens: usize,
     /// Sampling temperature; 0 is greedy.
@@ -71,6 +74,7 @@ impl Default for RolloutConfig {
             kv_budget_bytes: 1 << 30,
             max_slots: 64,
             num_workers: 1,
+            copy_weights: true,
             prefill_tokens: 2048,
             temperature: 1.0,
             top_k: None,

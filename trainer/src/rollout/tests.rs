@@ -135,6 +135,55 @@ fn a_completion_does_not_depend_on_what_it_is_batched_with() {
 }
 
 #[test]
+fn independence_holds_for_every_family_and_past_the_block_of_a_sum() {
+    let llama = ModelConfig {
+        max_position_embeddings: 1200,
+        ..tiny_config()
+    };
+    let models = [
+        ModelConfig {
+            num_kv_heads: 4,
+            ..llama.clone()
+        },
+        ModelConfig {
+            attention_bias: true,
+            num_kv_heads: 1,
+            tie_word_embeddings: false,
+            ..llama.clone()
+        },
+        ModelConfig {
+            qk_norm: true,
+            ..llama
+        },
+    ];
+    // Alone, a prompt is padded to 32, 704 and 544 columns; together all are padded to 704.
+    let mut requests = requests(3, 3);
+    requests[1].prompt_tokens = (0..700).map(|t| t * 11 % 48).collect();
+    requests[2].prompt_tokens = (0..520).map(|t| t * 5 % 48).collect();
+    for model in models {
+        let decoder = decoder(&model);
+        for copy_weights in [true, false] {
+            let config = RolloutConfig {
+                copy_weights,
+                prefill_tokens: 4096,
+                ..config()
+            };
+            let params = config.sampling(vec![0]);
+            let engine = Engine::new(&model, config);
+            let run = |requests: &[Request]| {
+                let output =
+                    engine.roll_out(&decoder, &letters, requests, &params, 1, Stage::Eval, 0);
+                output.unwrap().completions
+            };
+            let together = run(&requests);
+            for (request, group) in requests.iter().zip(&together) {
+                assert_same(&run(std::slice::from_ref(request))[0], group, "alone");
+            }
+        }
+    }
+}
+
+#[test]
 fn completions_are_in_order_and_differ_within_a_group() {
     let requests = requests(4, 6);
     let output = roll_out(&config(), &requests);

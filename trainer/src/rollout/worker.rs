@@ -12,7 +12,8 @@ use crate::policy::rope::RopeTable;
 use crate::record::Completion;
 use crate::seed::{Stream, stream};
 
-/// Prompts of a prefill batch are padded to a multiple of this many tokens.
+/// Prompts of a prefill batch are padded to a multiple of this many tokens. Below 17 the product
+/// of queries and keys takes the kernel for tiny matrices, which sums in another order.
 const PROMPT_BUCKET: usize = 32;
 
 /// Smallest vocabulary and number of rows that are worth several sampling threads.
@@ -73,12 +74,12 @@ pub(super) struct Worker<'a> {
 
 impl<'a> Worker<'a> {
     pub(super) fn new(call: &'a Call<'a>, num_slots: usize) -> Self {
-        let device = call.head.device();
+        let device = call.decoder.head_weight().device();
         let config = call.decoder.config();
         Self {
             call,
             cache: KvCache::new(config, num_slots, call.slot_tokens, &device),
-            rope: RopeTable::new(config, call.slot_tokens, &device),
+            rope: RopeTable::new(config, call.slot_tokens),
             slots: (0..num_slots).map(|_| None).collect(),
             ready: Vec::new(),
             output: WorkerOutput::default(),
@@ -164,12 +165,7 @@ impl<'a> Worker<'a> {
         let shape = [batch.len(), columns];
         let tokens = Tensor::<2, Int>::from_data(TensorData::new(tokens, shape), &self.device);
         let prefill = self.call.decoder.prefill(tokens, &lengths);
-        // Rows go through the head in pairs: a single row would take another kernel.
-        let mut hidden = prefill.last_hidden;
-        if batch.len() == 1 {
-            hidden = Tensor::cat(vec![hidden.clone(), hidden], 0);
-        }
-        let logits = self.logits(hidden)?;
+        let logits = read(self.call.weights.logits(prefill.last_hidden))?;
         let vocab = self.call.decoder.config().vocab_size;
         for (row, (place, request)) in batch.iter().enumerate() {
             self.ready.push(Ready {
@@ -205,36 +201,23 @@ impl<'a> Worker<'a> {
 
     /// One token for every active slot.
     fn decode(&mut self, num_active: usize) -> Result<(), RolloutError> {
-        // Always at least two rows and always pairs: a single row would take another kernel.
+        // Always pairs: a single row would take another kernel. The spare row is a slot without a
+        // completion, or one that was never used; nobody reads it.
         let rows = num_active.next_multiple_of(2);
-        let mut tokens = vec![0i64; rows];
+        let mut tokens = vec![0; rows];
         let mut positions = vec![0; rows];
         for (row, active) in self.slots.iter().flatten().enumerate() {
-            tokens[row] = active.tokens.last().map_or(0, |token| i64::from(*token));
+            tokens[row] = active.tokens.last().copied().unwrap_or(0);
             positions[row] = active.request.prompt_tokens.len() + active.tokens.len() - 1;
         }
-        let tokens = Tensor::<1, Int>::from_data(TensorData::new(tokens, [rows]), &self.device);
-        let hidden = self
-            .call
-            .decoder
-            .decode(tokens, &positions, &self.rope, &mut self.cache);
-        let logits = self.logits(hidden)?;
+        let weights = &self.call.weights;
+        let logits = read(weights.step(&tokens, &positions, &self.rope, &mut self.cache))?;
         let start = Instant::now();
         self.sample(&logits, num_active)?;
         self.output.sampling_secs += start.elapsed().as_secs_f64();
         self.output.decode_steps += 1;
         self.output.decode_rows += num_active as u64;
         Ok(())
-    }
-
-    /// Logits on the host, row by row.
-    fn logits(&self, hidden: Tensor<2>) -> Result<Vec<f32>, RolloutError> {
-        let logits = hidden.matmul(self.call.head.clone());
-        logits
-            .try_into_vec_as::<f32>()
-            .map_err(|error| RolloutError::Device {
-                reason: error.to_string(),
-            })
     }
 
     /// Draws for every active slot and retires what ends.
@@ -258,6 +241,15 @@ impl<'a> Worker<'a> {
         }
         Ok(())
     }
+}
+
+/// Logits on the host, row by row.
+fn read(logits: Tensor<2>) -> Result<Vec<f32>, RolloutError> {
+    logits
+        .try_into_vec_as::<f32>()
+        .map_err(|error| RolloutError::Device {
+            reason: error.to_string(),
+        })
 }
 
 /// One draw per row. Every row is computed by itself, so threads do not change it.
@@ -357,10 +349,10 @@ fn padded(prompt_tokens: usize) -> usize {
 
 /// Groups requests of similar length so that no batch exceeds `most_tokens` with its padding,
 /// unless a single prompt does.
-fn batches<'a>(
-    mut requests: Vec<(usize, &'a Request)>,
+fn batches(
+    mut requests: Vec<(usize, &Request)>,
     most_tokens: usize,
-) -> Vec<Vec<(usize, &'a Request)>> {
+) -> Vec<Vec<(usize, &Request)>> {
     requests.sort_by_key(|(place, request)| (padded(request.prompt_tokens.len()), *place));
     let mut batches: Vec<Vec<(usize, &Request)>> = Vec::new();
     for (place, request) in requests {
