@@ -26,7 +26,11 @@ pub struct Share {
 pub fn clustered_share(pass_rates: &[f64]) -> Share {
     let num_prompts = pass_rates.len() as f64;
     if pass_rates.is_empty() {
-        return Share { value: 0.0, low: 0.0, high: 1.0 };
+        return Share {
+            value: 0.0,
+            low: 0.0,
+            high: 1.0,
+        };
     }
     let value = pass_rates.iter().sum::<f64>() / num_prompts;
     let spread: f64 = pass_rates.iter().map(|rate| (rate - value).powi(2)).sum();
@@ -41,7 +45,11 @@ pub fn clustered_share(pass_rates: &[f64]) -> Share {
     let centre = (value + z2 / (2.0 * effective)) / (1.0 + z2 / effective);
     let half = Z95 / (1.0 + z2 / effective)
         * (value * (1.0 - value) / effective + z2 / (4.0 * effective * effective)).sqrt();
-    Share { value, low: (centre - half).max(0.0), high: (centre + half).min(1.0) }
+    Share {
+        value,
+        low: (centre - half).max(0.0),
+        high: (centre + half).min(1.0),
+    }
 }
 
 /// Unbiased estimate of the chance that at least one of `k` samples is right, from `num_correct`
@@ -56,8 +64,9 @@ pub fn pass_at_k(num_samples: usize, num_correct: usize, k: usize) -> Option<f64
     if failures < k {
         return Some(1.0);
     }
-    let none_right: f64 =
-        (0..k).map(|i| (failures - i) as f64 / (num_samples - i) as f64).product();
+    let none_right: f64 = (0..k)
+        .map(|i| (failures - i) as f64 / (num_samples - i) as f64)
+        .product();
     Some(1.0 - none_right)
 }
 
@@ -91,7 +100,10 @@ mod tests {
     fn extremes_keep_an_interval_inside_the_unit() {
         for rates in [vec![0.0; 30], vec![1.0; 30], vec![1.0], Vec::new()] {
             let share = clustered_share(&rates);
-            assert!(share.low >= 0.0 && share.high <= 1.0 && share.low < share.high, "{share:?}");
+            assert!(
+                share.low >= 0.0 && share.high <= 1.0 && share.low < share.high,
+                "{share:?}"
+            );
         }
     }
 

@@ -44,17 +44,30 @@ impl AdvantageSection {
     /// If the group size does not allow the baseline or the scale, or the slope is empty.
     pub fn validate(&self, group_size: usize) -> Result<(), InvalidValue> {
         let named = |prefix: &str, err: rlvr_core::ConfigError| {
-            InvalidValue::new(&format!("advantage.{prefix}{}", err.key), err.value, err.allowed)
+            InvalidValue::new(
+                &format!("advantage.{prefix}{}", err.key),
+                err.value,
+                err.allowed,
+            )
         };
-        self.overlong.validate().map_err(|err| named("overlong.", err))?;
+        self.overlong
+            .validate()
+            .map_err(|err| named("overlong.", err))?;
         if let Some(penalty) = &self.kl_in_reward {
-            penalty.validate().map_err(|err| named("kl_in_reward.", err))?;
+            penalty
+                .validate()
+                .map_err(|err| named("kl_in_reward.", err))?;
         }
-        self.core().validate(group_size).map_err(|err| named("", err))
+        self.core()
+            .validate(group_size)
+            .map_err(|err| named("", err))
     }
 
     fn core(&self) -> AdvantageConfig {
-        AdvantageConfig { baseline: self.baseline, scale: self.scale }
+        AdvantageConfig {
+            baseline: self.baseline,
+            scale: self.scale,
+        }
     }
 }
 
@@ -77,7 +90,9 @@ pub fn advantages(groups: &[Group], section: &AdvantageSection) -> AdvantageOutc
         .iter()
         .map(|group| {
             let shaped = group.rollouts.iter();
-            shaped.map(|rollout| rollout.reward.total + length_penalty(section.overlong, rollout)).collect()
+            shaped
+                .map(|rollout| rollout.reward.total + length_penalty(section.overlong, rollout))
+                .collect()
         })
         .collect();
     let mut outcome = AdvantageOutcome::default();
@@ -101,7 +116,11 @@ pub fn advantages(groups: &[Group], section: &AdvantageSection) -> AdvantageOutc
 fn length_penalty(overlong: Overlong, rollout: &Rollout) -> f64 {
     match overlong {
         Overlong::Keep | Overlong::Mask => 0.0,
-        Overlong::SoftPenalty { max_tokens, cache_tokens, coef } => {
+        Overlong::SoftPenalty {
+            max_tokens,
+            cache_tokens,
+            coef,
+        } => {
             coef * soft_overlong_penalty(rollout.completion.tokens.len(), max_tokens, cache_tokens)
         }
     }
@@ -112,7 +131,11 @@ pub fn row(group: &Group, rollout: &Rollout, advantage: f64) -> Row {
     Row {
         prompt_id: group.prompt.id,
         rollout_index: rollout.completion.index,
-        tokens: [group.prompt.prompt_tokens.as_slice(), &rollout.completion.tokens].concat(),
+        tokens: [
+            group.prompt.prompt_tokens.as_slice(),
+            &rollout.completion.tokens,
+        ]
+        .concat(),
         num_prompt_tokens: group.prompt.prompt_tokens.len(),
         advantage,
         sampler_logprobs: rollout.completion.sampler_logprobs.clone(),
@@ -133,26 +156,33 @@ mod tests {
             reference_answer: "2".into(),
             solution: None,
         };
-        let rollouts = rewards.iter().zip(stops).enumerate().map(|(index, (&total, &stop))| Rollout {
-            completion: Completion {
-                prompt_id: prompt.id,
-                index: index as u32,
-                tokens: vec![7; index + 1],
-                sampler_logprobs: vec![-0.5; index + 1],
-                entropies: vec![0.1; index + 1],
-                stop,
-            },
-            completion_text: String::new(),
-            reward: Reward {
-                total,
-                components: Vec::new(),
-                is_correct: total > 0.0,
-                is_strict_format: true,
-                reason: "test".into(),
-                extracted: None,
-            },
-        });
-        Group { rollouts: rollouts.collect(), prompt }
+        let rollouts = rewards
+            .iter()
+            .zip(stops)
+            .enumerate()
+            .map(|(index, (&total, &stop))| Rollout {
+                completion: Completion {
+                    prompt_id: prompt.id,
+                    index: index as u32,
+                    tokens: vec![7; index + 1],
+                    sampler_logprobs: vec![-0.5; index + 1],
+                    entropies: vec![0.1; index + 1],
+                    stop,
+                },
+                completion_text: String::new(),
+                reward: Reward {
+                    total,
+                    components: Vec::new(),
+                    is_correct: total > 0.0,
+                    is_strict_format: true,
+                    reason: "test".into(),
+                    extracted: None,
+                },
+            });
+        Group {
+            rollouts: rollouts.collect(),
+            prompt,
+        }
     }
 
     #[test]
@@ -174,14 +204,23 @@ mod tests {
         let stops = [StopReason::StopToken; 3];
         let section = AdvantageSection {
             scale: Scale::None,
-            overlong: Overlong::SoftPenalty { max_tokens: 3, cache_tokens: 2, coef: 1.0 },
+            overlong: Overlong::SoftPenalty {
+                max_tokens: 3,
+                cache_tokens: 2,
+                coef: 1.0,
+            },
             ..AdvantageSection::default()
         };
         let groups = [group(&[1.0, 1.0, 1.0], &stops)];
         let found = advantages(&groups, &section);
         // Shaped rewards 1, 0.5, 0 around their mean 0.5.
         assert_eq!(found.advantages, vec![vec![0.5, 0.0, -0.5]]);
-        assert!(groups[0].rollouts.iter().all(|rollout| rollout.reward.total == 1.0));
+        assert!(
+            groups[0]
+                .rollouts
+                .iter()
+                .all(|rollout| rollout.reward.total == 1.0)
+        );
     }
 
     #[test]

@@ -118,7 +118,10 @@ impl MicroBatch {
         let num_targets = targets.len();
         let old_logprobs: Option<Vec<&[f32]>> =
             rows.iter().map(|row| row.old_logprobs.as_deref()).collect();
-        let sampler: Vec<&[f32]> = rows.iter().map(|row| row.sampler_logprobs.as_slice()).collect();
+        let sampler: Vec<&[f32]> = rows
+            .iter()
+            .map(|row| row.sampler_logprobs.as_slice())
+            .collect();
         let advantages: Vec<f32> = rows.iter().map(|row| row.advantage as f32).collect();
         Self {
             tokens: Tensor::from_data(TensorData::new(tokens, [num_rows, width]), device),
@@ -137,7 +140,9 @@ impl MicroBatch {
     /// value and must stay masked.
     pub fn unpack(&self, packed: Tensor<1>) -> Tensor<2> {
         let [num_rows, longest] = self.completion_mask.dims();
-        packed.select(0, self.unpack.clone()).reshape([num_rows, longest])
+        packed
+            .select(0, self.unpack.clone())
+            .reshape([num_rows, longest])
     }
 
     /// Packed host values cut back into one vector per row.
@@ -192,20 +197,32 @@ mod tests {
         assert_eq!(mask, vec![true, false, false, true, true, true]);
         let packed = Tensor::<1>::from_floats([10.0, 20.0, 30.0, 40.0], &device);
         let padded: Vec<f32> = batch.unpack(packed).into_data().iter().collect();
-        assert_eq!([padded[0], padded[3], padded[4], padded[5]], [10.0, 20.0, 30.0, 40.0]);
-        assert_eq!(batch.split(&[1.0, 2.0, 3.0, 4.0]), vec![vec![1.0], vec![2.0, 3.0, 4.0]]);
+        assert_eq!(
+            [padded[0], padded[3], padded[4], padded[5]],
+            [10.0, 20.0, 30.0, 40.0]
+        );
+        assert_eq!(
+            batch.split(&[1.0, 2.0, 3.0, 4.0]),
+            vec![vec![1.0], vec![2.0, 3.0, 4.0]]
+        );
     }
 
     #[test]
     fn microbatches_hold_every_row_once_and_respect_the_budget() {
-        let rows: Vec<Row> = (1..20usize).map(|n| row(&vec![1; n % 7 + 1], &[2, 3])).collect();
+        let rows: Vec<Row> = (1..20usize)
+            .map(|n| row(&vec![1; n % 7 + 1], &[2, 3]))
+            .collect();
         let rows: Vec<&Row> = rows.iter().collect();
         let batches = microbatches(&rows, 16);
         let mut seen: Vec<usize> = batches.concat();
         seen.sort_unstable();
         assert_eq!(seen, (0..rows.len()).collect::<Vec<_>>());
         for batch in &batches {
-            let widest = batch.iter().map(|&row| rows[row].tokens.len()).max().unwrap();
+            let widest = batch
+                .iter()
+                .map(|&row| rows[row].tokens.len())
+                .max()
+                .unwrap();
             assert!(batch.len() == 1 || batch.len() * widest <= 16);
         }
         assert_eq!(microbatches(&rows, 1).len(), rows.len());

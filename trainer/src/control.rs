@@ -22,7 +22,11 @@ impl ControlConfig {
     /// If a controller's settings are impossible, or it has nothing to control.
     pub fn validate(&self, has_kl_loss: bool) -> Result<(), InvalidValue> {
         let named = |section: &str, err: ConfigError| {
-            InvalidValue::new(&format!("control.{section}.{}", err.key), err.value, err.allowed)
+            InvalidValue::new(
+                &format!("control.{section}.{}", err.key),
+                err.value,
+                err.allowed,
+            )
         };
         if let Some(kl) = &self.adaptive_kl {
             kl.validate().map_err(|err| named("adaptive_kl", err))?;
@@ -32,7 +36,9 @@ impl ControlConfig {
             }
         }
         if let Some(entropy) = &self.adaptive_entropy {
-            entropy.validate().map_err(|err| named("adaptive_entropy", err))?;
+            entropy
+                .validate()
+                .map_err(|err| named("adaptive_entropy", err))?;
         }
         Ok(())
     }
@@ -53,7 +59,10 @@ impl Controllers {
     pub fn new(config: &ControlConfig, loss: &GrpoLoss) -> Result<Self, ConfigError> {
         let kl_coef = loss.config().kl.map_or(0.0, |kl| kl.coef);
         let entropy_coef = loss.config().entropy_coef;
-        let kl = config.adaptive_kl.map(|kl| AdaptiveKl::new(kl, kl_coef)).transpose()?;
+        let kl = config
+            .adaptive_kl
+            .map(|kl| AdaptiveKl::new(kl, kl_coef))
+            .transpose()?;
         let entropy = config
             .adaptive_entropy
             .map(|entropy| AdaptiveEntropy::new(entropy, entropy_coef))

@@ -71,7 +71,13 @@ impl Evaluation<'_> {
         let requests = requests(prompts, self.section.samples as u32);
         let decode = |tokens: &[u32]| self.folder.tokenizer.decode(tokens, true);
         let output = self.engine.roll_out(
-            policy, &decode, &requests, &sampling, self.seed, Stage::Eval, 0,
+            policy,
+            &decode,
+            &requests,
+            &sampling,
+            self.seed,
+            Stage::Eval,
+            0,
         )?;
         let groups = grade_groups(
             prompts.to_vec(),
@@ -89,16 +95,27 @@ pub fn report(groups: &[Group], section: &EvalSection) -> EvalReport {
     let counts: Vec<(usize, usize)> = groups
         .iter()
         .map(|group| {
-            let right = group.rollouts.iter().filter(|rollout| rollout.reward.is_correct).count();
+            let right = group
+                .rollouts
+                .iter()
+                .filter(|rollout| rollout.reward.is_correct)
+                .count();
             (group.rollouts.len(), right)
         })
         .collect();
-    let rates: Vec<f64> = counts.iter().map(|&(n, c)| c as f64 / n.max(1) as f64).collect();
+    let rates: Vec<f64> = counts
+        .iter()
+        .map(|&(n, c)| c as f64 / n.max(1) as f64)
+        .collect();
     let rollouts = || groups.iter().flat_map(|group| &group.rollouts);
     let mean = |values: Vec<f64>| values.iter().sum::<f64>() / values.len().max(1) as f64;
-    let share = |holds: Vec<bool>| mean(holds.into_iter().map(|h| f64::from(u8::from(h))).collect());
+    let share =
+        |holds: Vec<bool>| mean(holds.into_iter().map(|h| f64::from(u8::from(h))).collect());
     let pass_mean = |k: usize| {
-        let found = counts.iter().filter_map(|&(n, c)| pass_at_k(n, c, k)).collect();
+        let found = counts
+            .iter()
+            .filter_map(|&(n, c)| pass_at_k(n, c, k))
+            .collect();
         (k, mean(found))
     };
     EvalReport {
@@ -108,13 +125,19 @@ pub fn report(groups: &[Group], section: &EvalSection) -> EvalReport {
         samples: section.samples,
         temperature: section.temperature,
         completion_tokens_mean: mean(
-            rollouts().map(|rollout| rollout.completion.tokens.len() as f64).collect(),
+            rollouts()
+                .map(|rollout| rollout.completion.tokens.len() as f64)
+                .collect(),
         ),
         truncated_frac: share(
-            rollouts().map(|rollout| rollout.completion.stop.is_truncated()).collect(),
+            rollouts()
+                .map(|rollout| rollout.completion.stop.is_truncated())
+                .collect(),
         ),
         strict_format_frac: share(
-            rollouts().map(|rollout| rollout.reward.is_strict_format).collect(),
+            rollouts()
+                .map(|rollout| rollout.reward.is_strict_format)
+                .collect(),
         ),
     }
 }

@@ -4,33 +4,13 @@
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
-use std::path::PathBuf;
 
-use clap::Args;
 use rlvr_verifier::{Policy, Verdict, grade};
 use serde::Serialize;
 use serde_json::Value;
 use thiserror::Error;
 
-/// What to grade.
-#[derive(Args, Clone, Debug, PartialEq, Eq)]
-pub struct GradeArgs {
-    /// Cases, one JSON object a line with `gold`, `answer` and perhaps `id`; `-` reads standard
-    /// input
-    #[arg(
-        long,
-        value_name = "FILE",
-        required_unless_present = "gold",
-        conflicts_with_all = ["gold", "answer"]
-    )]
-    pub input: Option<PathBuf>,
-    /// The reference answer of one case: exit code 0 if the answer is correct, 1 if it is wrong
-    #[arg(long, requires = "answer", allow_hyphen_values = true)]
-    pub gold: Option<String>,
-    /// The completion, or the bare answer, of one case
-    #[arg(long, requires = "gold", allow_hyphen_values = true)]
-    pub answer: Option<String>,
-}
+use crate::cli::GradeArgs;
 
 /// How grading ended, as an exit code. An error is exit code 2.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -305,6 +285,7 @@ mod tests {
             input: None,
             gold: None,
             answer: None,
+            sets: Vec::new(),
         };
         assert!(run(&none, &Policy::default(), &mut Vec::new()).is_err());
     }

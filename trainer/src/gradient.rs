@@ -46,7 +46,11 @@ pub fn forward(policy: &Decoder, batch: &MicroBatch, settings: &ScoringSettings)
         batch.targets.clone(),
         settings.max_logits_bytes,
     );
-    Forward { hidden, head, scores }
+    Forward {
+        hidden,
+        head,
+        scores,
+    }
 }
 
 /// Parameter gradients of a loss whose gradients with respect to the scores are given, `[M]` each.
@@ -77,7 +81,10 @@ pub fn backward(
 /// If `frozen` records gradients: it must be the `valid()` form.
 pub fn logprobs(frozen: &Decoder, batch: &MicroBatch, settings: &ScoringSettings) -> Tensor<1> {
     let forward = forward(frozen, batch, settings);
-    assert!(!forward.hidden.is_autodiff(), "logprobs: the decoder must not record gradients");
+    assert!(
+        !forward.hidden.is_autodiff(),
+        "logprobs: the decoder must not record gradients"
+    );
     forward.scores.logprobs
 }
 

@@ -34,7 +34,11 @@ pub fn grade_groups(
                 .map(|completion| {
                     let completion_text = tokenizer.decode(&completion.tokens, true);
                     let reward = grader.grade(&completion_text, completion.stop);
-                    Rollout { completion, completion_text, reward }
+                    Rollout {
+                        completion,
+                        completion_text,
+                        reward,
+                    }
                 })
                 .collect();
             Group { prompt, rollouts }

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use trainer::cli::{Cli, Command};
-use trainer::commands::{doctor, eval, generate, score, train};
+use trainer::commands::{doctor, eval, generate, grade, score, train};
 use trainer::failure::Failure;
 
 fn main() -> ExitCode {
@@ -26,7 +26,9 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Generate(args) => generate::run(&args, &mut io::stdout().lock())?,
         Command::Score(args) => score::run(&args, &mut io::stdout().lock())?,
         Command::Doctor(args) => print!("{}", doctor::doctor(&args)),
-        _ => {}
+        Command::Grade(args) => {
+            return grade::run(&args, &mut io::stdout().lock()).map(ExitCode::from);
+        }
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -47,8 +47,13 @@ pub fn run_memory(
     let rollouts = config.selection.prompts_per_step * config.rollout.group_size;
     let rollout = estimate(model, &config.rollout, longest_prompt, rollouts)?;
     let weights = num_weights(model) * F32;
-    let longest = (longest_prompt + config.rollout.max_new_tokens).min(model.max_position_embeddings);
-    let tokens = config.update.max_tokens_per_microbatch.min(rollouts * longest).max(longest) as u64;
+    let longest =
+        (longest_prompt + config.rollout.max_new_tokens).min(model.max_position_embeddings);
+    let tokens = config
+        .update
+        .max_tokens_per_microbatch
+        .min(rollouts * longest)
+        .max(longest) as u64;
     let per_block =
         12 * model.hidden_size + 5 * model.intermediate_size + 3 * model.num_heads * longest;
     let activations = tokens * (model.num_layers * per_block + 4 * model.hidden_size) as u64 * F32;

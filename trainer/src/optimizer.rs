@@ -96,7 +96,10 @@ impl Optimizer {
             .with_epsilon(settings.eps as f32)
             .with_weight_decay(settings.weight_decay as f32)
             .init();
-        Self { inner, max_grad_norm: settings.max_grad_norm }
+        Self {
+            inner,
+            max_grad_norm: settings.max_grad_norm,
+        }
     }
 
     /// Clips the global norm, then moves the weights. A gradient that is not finite changes
@@ -127,7 +130,10 @@ impl Optimizer {
     /// # Errors
     /// If Burn cannot serialise the state.
     pub fn to_bytes(&self) -> Result<Vec<u8>, OptimizerStateError> {
-        let bytes = self.inner.into_bytes().map_err(|err| OptimizerStateError(err.to_string()))?;
+        let bytes = self
+            .inner
+            .into_bytes()
+            .map_err(|err| OptimizerStateError(err.to_string()))?;
         Ok(bytes.to_vec())
     }
 
@@ -172,7 +178,10 @@ fn global_norm<M: Module>(module: &M, gradients: &GradientsParams) -> f64 {
             }
         }
     }
-    let mut norm = Norm { gradients, squares: Vec::new() };
+    let mut norm = Norm {
+        gradients,
+        squares: Vec::new(),
+    };
     module.visit(&mut norm);
     if norm.squares.is_empty() {
         return 0.0;
@@ -191,7 +200,8 @@ fn scaled<M: Module>(module: &M, gradients: GradientsParams, factor: f64) -> Gra
     impl ModuleVisitor for Scale {
         fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
             if let Some(gradient) = self.gradients.remove::<D>(param.id) {
-                self.gradients.register(param.id, gradient.mul_scalar(self.factor));
+                self.gradients
+                    .register(param.id, gradient.mul_scalar(self.factor));
             }
         }
     }
@@ -267,7 +277,10 @@ mod tests {
         }
         let expected = reference(&settings, &grads, [0.5, -0.25]);
         for (found, expected) in weights(&module).iter().zip(expected) {
-            assert!((found - expected).abs() < 2e-6, "{found} against {expected}");
+            assert!(
+                (found - expected).abs() < 2e-6,
+                "{found} against {expected}"
+            );
         }
     }
 
@@ -297,9 +310,13 @@ mod tests {
         let first = gradients(&straight.0, [0.3, -0.7]);
         straight.0 = straight.1.step(0.1, straight.0, first).0;
         let bytes = straight.1.to_bytes().unwrap();
-        let mut restored =
-            (straight.0.clone(), Optimizer::new(&settings()).restored(bytes).unwrap());
-        for (module, optimizer) in [&mut straight, &mut restored].map(|pair| (&mut pair.0, &mut pair.1)) {
+        let mut restored = (
+            straight.0.clone(),
+            Optimizer::new(&settings()).restored(bytes).unwrap(),
+        );
+        for (module, optimizer) in
+            [&mut straight, &mut restored].map(|pair| (&mut pair.0, &mut pair.1))
+        {
             let second = gradients(module, [0.1, 0.2]);
             *module = optimizer.step(0.1, module.clone(), second).0;
         }
@@ -309,7 +326,11 @@ mod tests {
 
     #[test]
     fn schedules_rise_and_fall() {
-        let mut settings = OptimizerSettings { warmup_steps: 10, total_steps: 110, ..settings() };
+        let mut settings = OptimizerSettings {
+            warmup_steps: 10,
+            total_steps: 110,
+            ..settings()
+        };
         assert!((settings.learning_rate_at(0) - 0.01).abs() < 1e-12);
         assert!((settings.learning_rate_at(9) - 0.1).abs() < 1e-12);
         assert_eq!(settings.learning_rate_at(60), 0.1);

@@ -69,7 +69,9 @@ pub fn render_prompts(
     config: &PromptConfig,
 ) -> Result<Prompts, PromptError> {
     let context_tokens = folder.config.max_position_embeddings;
-    let limit_tokens = config.max_prompt_tokens.min(context_tokens.saturating_sub(1));
+    let limit_tokens = config
+        .max_prompt_tokens
+        .min(context_tokens.saturating_sub(1));
     let mut found = Prompts::default();
     for problem in problems {
         let prompt = render(problem, folder, config)?;
@@ -80,7 +82,10 @@ pub fn render_prompts(
         }
     }
     if found.prompts.is_empty() && found.num_too_long > 0 {
-        return Err(PromptError::AllTooLong { num_too_long: found.num_too_long, limit_tokens });
+        return Err(PromptError::AllTooLong {
+            num_too_long: found.num_too_long,
+            limit_tokens,
+        });
     }
     Ok(found)
 }
@@ -95,11 +100,17 @@ fn render(
     let (prompt_text, add_special) = match config.render(&problem.problem) {
         Rendered::Text(text) => (text, true),
         Rendered::Chat(turns) => {
-            let template = folder.template.as_ref().ok_or_else(|| PromptError::NoTemplate {
-                folder: folder.path.display().to_string(),
-            })?;
+            let template = folder
+                .template
+                .as_ref()
+                .ok_or_else(|| PromptError::NoTemplate {
+                    folder: folder.path.display().to_string(),
+                })?;
             let text = template.render(&turns, true);
-            (text.map_err(|source| PromptError::Template { id, source })?, false)
+            (
+                text.map_err(|source| PromptError::Template { id, source })?,
+                false,
+            )
         }
     };
     let tokens = folder.tokenizer.encode(&prompt_text, add_special);

@@ -97,8 +97,12 @@ impl Run<'_> {
     /// # Errors
     /// If a stage fails, a file cannot be written, or the numbers stay non-finite.
     pub fn train(&mut self, mut state: TrainState) -> Result<RunSummary, Failure> {
-        let mut summary =
-            RunSummary { step: 0, is_interrupted: false, first_eval: None, last_eval: None };
+        let mut summary = RunSummary {
+            step: 0,
+            is_interrupted: false,
+            first_eval: None,
+            last_eval: None,
+        };
         if state.counters.step == 0 {
             summary.first_eval = self.before_first_step(&mut state)?;
             summary.last_eval.clone_from(&summary.first_eval);
@@ -110,8 +114,7 @@ impl Run<'_> {
                 Objective::Reinforce(_) => self.reinforce_step(state)?,
                 Objective::Supervised => self.supervised_step(state)?,
             };
-            summary.is_interrupted =
-                self.interrupt.is_set() && state.counters.step < last_step;
+            summary.is_interrupted = self.interrupt.is_set() && state.counters.step < last_step;
             if self.is_eval_due(state.counters.step) {
                 summary.last_eval = Some(self.evaluate(&mut state, &mut metrics)?);
             }
@@ -127,10 +130,17 @@ impl Run<'_> {
 
     /// One step of GRPO: the whole algorithm on a page.
     fn reinforce_step(&mut self, state: TrainState) -> Result<(TrainState, StepMetrics), Failure> {
-        let TrainState { policy, mut optimizer, mut counters } = state;
+        let TrainState {
+            policy,
+            mut optimizer,
+            mut counters,
+        } = state;
         let (config, model) = (&self.session.config, &self.session.model.folder);
         let (step, started) = (counters.step, Instant::now());
-        let mut metrics = StepMetrics { step: step + 1, ..StepMetrics::default() };
+        let mut metrics = StepMetrics {
+            step: step + 1,
+            ..StepMetrics::default()
+        };
 
         self.log.progress.phase("rollout");
         let prompts = self.select(step, config.selection.prompts_per_step);
@@ -172,7 +182,14 @@ impl Run<'_> {
         };
         counters.controllers.apply(loss);
         let reference = self.reference.as_ref();
-        let updated = update(policy, &mut optimizer, &mut found.rows, loss, reference, &settings);
+        let updated = update(
+            policy,
+            &mut optimizer,
+            &mut found.rows,
+            loss,
+            reference,
+            &settings,
+        );
         let (policy, outcome) = updated.map_err(Failure::run)?;
         let update_secs = updating.elapsed().as_secs_f64();
         summary::fill_update(&mut metrics, &outcome, reference.is_some());
@@ -182,11 +199,17 @@ impl Run<'_> {
         counters.num_tokens += rolled.stats.prefill_tokens + rolled.stats.decode_tokens;
         counters.num_skipped_steps += outcome.num_skipped_steps as u64;
         let is_stuck = outcome.num_skipped_steps > 0 && outcome.num_inner_steps == 0;
-        counters.consecutive_skips = if is_stuck { counters.consecutive_skips + 1 } else { 0 };
+        counters.consecutive_skips = if is_stuck {
+            counters.consecutive_skips + 1
+        } else {
+            0
+        };
         if outcome.sums.num_tokens > 0.0 {
             let sums = &outcome.sums;
             let kl = sums.per_token(sums.kl_policy_ref_k3_sum);
-            counters.controllers.observe(kl, sums.per_token(sums.entropy_sum));
+            counters
+                .controllers
+                .observe(kl, sums.per_token(sums.entropy_sum));
         }
         metrics.kl_coef = loss.config().kl.map(|kl| kl.coef);
         metrics.entropy_coef = Some(loss.config().entropy_coef);
@@ -199,14 +222,30 @@ impl Run<'_> {
         metrics.timing.update_tokens_per_sec = Some(outcome.num_update_tokens as f64 / update_secs);
         metrics.timing.step_secs = Some(started.elapsed().as_secs_f64());
         self.log.completions(step + 1, &groups, &found.advantages)?;
-        Ok((TrainState { policy, optimizer, counters }, metrics))
+        Ok((
+            TrainState {
+                policy,
+                optimizer,
+                counters,
+            },
+            metrics,
+        ))
     }
 
     /// The prompts of a step.
     pub fn select(&self, step: u64, count: usize) -> Vec<Prompt> {
         let (config, train) = (&self.session.config, &self.session.data.train);
-        let chosen = select(config.selection.method, config.run.seed, step, count, train.len());
-        chosen.into_iter().map(|index| train[index].clone()).collect()
+        let chosen = select(
+            config.selection.method,
+            config.run.seed,
+            step,
+            count,
+            train.len(),
+        );
+        chosen
+            .into_iter()
+            .map(|index| train[index].clone())
+            .collect()
     }
 
     fn update_settings(&self, step: u64) -> UpdateSettings {
@@ -261,7 +300,10 @@ impl Run<'_> {
         let found = evaluation.run(&state.policy.valid(), &self.session.data.held_out);
         let (report, groups) = found.map_err(Failure::run)?;
         let accuracy = report.accuracy.value;
-        let best = state.counters.best_accuracy.map_or(accuracy, |best| best.max(accuracy));
+        let best = state
+            .counters
+            .best_accuracy
+            .map_or(accuracy, |best| best.max(accuracy));
         state.counters.best_accuracy = Some(best);
         state.counters.last_accuracy = Some(accuracy);
         summary::fill_eval(metrics, &report);
@@ -284,7 +326,10 @@ impl Run<'_> {
         let accuracy = metrics.eval_accuracy;
         self.log.metrics(metrics)?;
         let step = state.counters.step;
-        let is_due = config.checkpoint.every.is_some_and(|every| step % every == 0);
+        let is_due = config
+            .checkpoint
+            .every
+            .is_some_and(|every| step % every == 0);
         let steps = state.counters.consecutive_skips;
         let is_stuck = steps > config.update.max_consecutive_skips;
         // A skipped step left the weights as they were, so what is saved is always finite.
@@ -302,8 +347,13 @@ impl Run<'_> {
         self.log.sync()?;
         let started = Instant::now();
         let source: &Path = self.session.source();
-        let meta = CheckpointMeta { config: self.identity.clone(), score };
-        self.store.save(state.counters.step, meta, &mut |dir| state.save(dir, source))?;
+        let meta = CheckpointMeta {
+            config: self.identity.clone(),
+            score,
+        };
+        self.store.save(state.counters.step, meta, &mut |dir| {
+            state.save(dir, source)
+        })?;
         self.log.saved(started.elapsed().as_secs_f64());
         Ok(())
     }

@@ -85,7 +85,11 @@ impl RunLog {
         for path in [dir.metrics(), dir.completions(), dir.eval()] {
             match std::fs::remove_file(&path) {
                 Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
-                    return Err(LogError::Io { action: "remove", path, source });
+                    return Err(LogError::Io {
+                        action: "remove",
+                        path,
+                        source,
+                    });
                 }
                 _ => {}
             }
@@ -107,7 +111,14 @@ impl RunLog {
         let (completions, _) = JsonlLog::resume(&dir.completions(), step)?;
         let (evaluations, _) = JsonlLog::resume(&dir.eval(), step)?;
         let max_completions = max_completions.unwrap_or(usize::MAX);
-        Ok(Self { metrics, completions, evaluations, max_completions, save_secs: None, progress })
+        Ok(Self {
+            metrics,
+            completions,
+            evaluations,
+            max_completions,
+            save_secs: None,
+            progress,
+        })
     }
 
     /// Appends a step's line.
@@ -136,9 +147,16 @@ impl RunLog {
         groups: &[Group],
         advantages: &[Vec<f64>],
     ) -> Result<(), LogError> {
-        let rollouts = groups.iter().zip(advantages).flat_map(|(group, advantages)| {
-            group.rollouts.iter().zip(advantages).map(move |(rollout, advantage)| (group, rollout, advantage))
-        });
+        let rollouts = groups
+            .iter()
+            .zip(advantages)
+            .flat_map(|(group, advantages)| {
+                group
+                    .rollouts
+                    .iter()
+                    .zip(advantages)
+                    .map(move |(rollout, advantage)| (group, rollout, advantage))
+            });
         for (group, rollout, &advantage) in rollouts.take(self.max_completions) {
             let (completion, reward) = (&rollout.completion, &rollout.reward);
             self.completions.append(&CompletionLine {
@@ -169,13 +187,19 @@ impl RunLog {
     /// If the disk refuses.
     pub fn evaluation(&mut self, step: u64, groups: &[Group]) -> Result<(), LogError> {
         for group in groups {
-            let Some(first) = group.rollouts.first() else { continue };
+            let Some(first) = group.rollouts.first() else {
+                continue;
+            };
             self.evaluations.append(&EvalLine {
                 step,
                 prompt_id: group.prompt.id,
                 prompt: &group.prompt.prompt_text,
                 reference_answer: &group.prompt.reference_answer,
-                num_correct: group.rollouts.iter().filter(|it| it.reward.is_correct).count(),
+                num_correct: group
+                    .rollouts
+                    .iter()
+                    .filter(|it| it.reward.is_correct)
+                    .count(),
                 num_samples: group.rollouts.len(),
                 completion: &first.completion_text,
                 reason: &first.reward.reason,

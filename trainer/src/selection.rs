@@ -28,7 +28,10 @@ pub struct SelectionConfig {
 
 impl Default for SelectionConfig {
     fn default() -> Self {
-        Self { method: SelectionMethod::Uniform, prompts_per_step: 16 }
+        Self {
+            method: SelectionMethod::Uniform,
+            prompts_per_step: 16,
+        }
     }
 }
 
@@ -37,7 +40,11 @@ impl SelectionConfig {
     /// If `prompts_per_step` is zero.
     pub fn validate(&self) -> Result<(), InvalidValue> {
         if self.prompts_per_step == 0 {
-            return Err(InvalidValue::new("selection.prompts_per_step", 0, "at least 1"));
+            return Err(InvalidValue::new(
+                "selection.prompts_per_step",
+                0,
+                "at least 1",
+            ));
         }
         Ok(())
     }

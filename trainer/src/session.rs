@@ -38,14 +38,23 @@ pub fn open_model(spec: &str) -> Result<OpenModel, Failure> {
     if spec != EMBEDDED_MODEL {
         let path = hub::resolve(spec).map_err(Failure::usage)?;
         let folder = ModelFolder::open(&path).map_err(Failure::usage)?;
-        return Ok(OpenModel { folder, _unpacked: None });
+        return Ok(OpenModel {
+            folder,
+            _unpacked: None,
+        });
     }
-    let unpacked = tempfile::Builder::new().prefix("rlvr-model-").tempdir().map_err(Failure::run)?;
+    let unpacked = tempfile::Builder::new()
+        .prefix("rlvr-model-")
+        .tempdir()
+        .map_err(Failure::run)?;
     for (name, bytes) in rlvr_fixtures::tiny_model() {
         std::fs::write(unpacked.path().join(name), bytes).map_err(Failure::run)?;
     }
     let folder = ModelFolder::open(unpacked.path()).map_err(Failure::run)?;
-    Ok(OpenModel { folder, _unpacked: Some(unpacked) })
+    Ok(OpenModel {
+        folder,
+        _unpacked: Some(unpacked),
+    })
 }
 
 /// Prompts of a run.
@@ -92,7 +101,14 @@ impl Session {
         let model = open_model(&config.model.path)?;
         let data = load_data(&config, &model.folder)?;
         let engine = Engine::new(&model.folder.config, config.rollout.clone());
-        Ok(Self { device, model, data, engine, verifier: Policy::default(), config })
+        Ok(Self {
+            device,
+            model,
+            data,
+            engine,
+            verifier: config.verifier.policy(),
+            config,
+        })
     }
 
     /// The device that records gradients.
@@ -107,7 +123,9 @@ impl Session {
 
     /// How completions are sampled in training.
     pub fn sampling(&self) -> SamplingParams {
-        self.config.rollout.sampling(self.model.folder.stop_ids.clone())
+        self.config
+            .rollout
+            .sampling(self.model.folder.stop_ids.clone())
     }
 
     /// How log-probs are computed.
@@ -169,7 +187,10 @@ fn load_data(config: &RunConfig, folder: &ModelFolder) -> Result<RunData, Failur
     };
     let (train, held_out) = (render(loaded.train)?, render(loaded.held_out)?);
     if train.prompts.is_empty() {
-        return Err(Failure::usage(format!("data.train = {:?}: no problem to train on", config.data.train)));
+        return Err(Failure::usage(format!(
+            "data.train = {:?}: no problem to train on",
+            config.data.train
+        )));
     }
     Ok(RunData {
         num_too_long: train.num_too_long,

@@ -20,7 +20,11 @@ impl Run<'_> {
         &mut self,
         state: TrainState,
     ) -> Result<(TrainState, StepMetrics), Failure> {
-        let TrainState { policy, mut optimizer, mut counters } = state;
+        let TrainState {
+            policy,
+            mut optimizer,
+            mut counters,
+        } = state;
         let (config, started) = (&self.session.config, Instant::now());
         self.log.progress.phase("update");
         let rows = self.supervised_rows(counters.step)?;
@@ -31,7 +35,10 @@ impl Run<'_> {
             &rows,
             learning_rate,
             config.update.max_tokens_per_microbatch,
-            &ScoringSettings { temperature: 1.0, max_logits_bytes: config.update.max_logits_bytes },
+            &ScoringSettings {
+                temperature: 1.0,
+                max_logits_bytes: config.update.max_logits_bytes,
+            },
         )
         .map_err(Failure::run)?;
         let num_tokens: usize = rows.iter().map(|row| row.tokens.len()).sum();
@@ -42,7 +49,11 @@ impl Run<'_> {
             StepOutcome::SkippedNonFinite => (None, true),
         };
         counters.num_skipped_steps += u64::from(is_skipped);
-        counters.consecutive_skips = if is_skipped { counters.consecutive_skips + 1 } else { 0 };
+        counters.consecutive_skips = if is_skipped {
+            counters.consecutive_skips + 1
+        } else {
+            0
+        };
         let secs = started.elapsed().as_secs_f64();
         let mut metrics = StepMetrics {
             step: counters.step,
@@ -57,7 +68,14 @@ impl Run<'_> {
         metrics.timing.update_secs = Some(secs);
         metrics.timing.step_secs = Some(secs);
         metrics.timing.update_tokens_per_sec = Some(num_tokens as f64 / secs);
-        Ok((TrainState { policy, optimizer, counters }, metrics))
+        Ok((
+            TrainState {
+                policy,
+                optimizer,
+                counters,
+            },
+            metrics,
+        ))
     }
 
     fn supervised_rows(&self, step: u64) -> Result<Vec<Row>, Failure> {
@@ -68,11 +86,17 @@ impl Run<'_> {
                 folder.path.display()
             ))
         })?;
-        let rows = self.select(step, self.session.config.sft.batch_size).into_iter().map(|prompt| {
-            let solution = prompt.solution.as_deref().unwrap_or_default();
-            let tokens = folder.tokenizer.encode(solution, false).map_err(Failure::run)?;
-            supervised_row(&prompt, tokens, stop_id).map_err(Failure::usage)
-        });
+        let rows = self
+            .select(step, self.session.config.sft.batch_size)
+            .into_iter()
+            .map(|prompt| {
+                let solution = prompt.solution.as_deref().unwrap_or_default();
+                let tokens = folder
+                    .tokenizer
+                    .encode(solution, false)
+                    .map_err(Failure::run)?;
+                supervised_row(&prompt, tokens, stop_id).map_err(Failure::usage)
+            });
         rows.collect()
     }
 }

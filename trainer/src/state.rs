@@ -100,8 +100,15 @@ pub fn load_decoder(folder: &ModelFolder, device: &Device) -> Result<Decoder, St
 impl TrainState {
     /// The state before the first step.
     pub fn fresh(policy: Decoder, settings: &OptimizerSettings, controllers: Controllers) -> Self {
-        let counters = Counters { controllers, ..Counters::default() };
-        Self { policy: with_stable_ids(policy), optimizer: Optimizer::new(settings), counters }
+        let counters = Counters {
+            controllers,
+            ..Counters::default()
+        };
+        Self {
+            policy: with_stable_ids(policy),
+            optimizer: Optimizer::new(settings),
+            counters,
+        }
     }
 
     /// Writes the state into a checkpoint directory; tokenizer and templates come from `source`.
@@ -130,13 +137,22 @@ impl TrainState {
             std::fs::read(&path).map_err(|source| StateError::Read { path, source })
         };
         let folder = ModelFolder::open(&dir.join(MODEL))?;
-        let optimizer = Optimizer::new(settings).restored(read(OPTIMIZER)?).map_err(|source| {
-            StateError::Optimizer { path: dir.join(OPTIMIZER), source }
-        })?;
-        let counters = serde_json::from_slice(&read(COUNTERS)?).map_err(|source| {
-            StateError::Counters { path: dir.join(COUNTERS), source }
-        })?;
-        Ok(Self { policy: load_decoder(&folder, device)?, optimizer, counters })
+        let optimizer = Optimizer::new(settings)
+            .restored(read(OPTIMIZER)?)
+            .map_err(|source| StateError::Optimizer {
+                path: dir.join(OPTIMIZER),
+                source,
+            })?;
+        let counters =
+            serde_json::from_slice(&read(COUNTERS)?).map_err(|source| StateError::Counters {
+                path: dir.join(COUNTERS),
+                source,
+            })?;
+        Ok(Self {
+            policy: load_decoder(&folder, device)?,
+            optimizer,
+            counters,
+        })
     }
 }
 

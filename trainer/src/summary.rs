@@ -29,7 +29,11 @@ fn spread(values: impl IntoIterator<Item = f64>) -> Option<Spread> {
     }
     let count = values.len() as f64;
     let mean = values.iter().sum::<f64>() / count;
-    let variance = values.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / count;
+    let variance = values
+        .iter()
+        .map(|value| (value - mean).powi(2))
+        .sum::<f64>()
+        / count;
     Some(Spread {
         mean,
         std: variance.sqrt(),
@@ -53,20 +57,26 @@ pub fn fill_rollouts(metrics: &mut StepMetrics, groups: &[Group]) {
     metrics.correct_frac = share(&rollouts, |rollout| rollout.reward.is_correct);
     metrics.strict_format_frac = share(&rollouts, |rollout| rollout.reward.is_strict_format);
     metrics.truncated_frac = share(&rollouts, |rollout| rollout.completion.stop.is_truncated());
-    metrics.empty_frac = share(&rollouts, |rollout| rollout.completion_text.trim().is_empty());
+    metrics.empty_frac = share(&rollouts, |rollout| {
+        rollout.completion_text.trim().is_empty()
+    });
     let length = |rollout: &&Rollout| rollout.completion.tokens.len() as f64;
     if let Some(all) = spread(rollouts.iter().map(length)) {
         metrics.completion_tokens_mean = Some(all.mean);
         metrics.completion_tokens_min = Some(all.min as u64);
         metrics.completion_tokens_max = Some(all.max as u64);
     }
-    let terminated = rollouts.iter().filter(|rollout| !rollout.completion.stop.is_truncated());
+    let terminated = rollouts
+        .iter()
+        .filter(|rollout| !rollout.completion.stop.is_truncated());
     if let Some(ended) = spread(terminated.map(length)) {
         metrics.terminated_tokens_mean = Some(ended.mean);
         metrics.terminated_tokens_min = Some(ended.min as u64);
         metrics.terminated_tokens_max = Some(ended.max as u64);
     }
-    let prompts = groups.iter().map(|group| group.prompt.prompt_tokens.len() as f64);
+    let prompts = groups
+        .iter()
+        .map(|group| group.prompt.prompt_tokens.len() as f64);
     if let Some(prompt) = spread(prompts) {
         metrics.prompt_tokens_mean = Some(prompt.mean);
         metrics.prompt_tokens_max = Some(prompt.max as u64);
@@ -79,16 +89,22 @@ pub fn fill_rollouts(metrics: &mut StepMetrics, groups: &[Group]) {
 fn fill_components(metrics: &mut StepMetrics, rollouts: &[&Rollout]) {
     let mut values: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
     for rollout in rollouts {
-        *metrics.verdict_frac.entry(rollout.reward.reason.clone()).or_insert(0.0) +=
-            1.0 / rollouts.len() as f64;
+        *metrics
+            .verdict_frac
+            .entry(rollout.reward.reason.clone())
+            .or_insert(0.0) += 1.0 / rollouts.len() as f64;
         for (name, value) in &rollout.reward.components {
             values.entry(name).or_default().push(*value);
         }
     }
     for (name, values) in values {
         if let Some(component) = spread(values) {
-            metrics.reward_component_mean.insert(name.into(), component.mean);
-            metrics.reward_component_std.insert(name.into(), component.std);
+            metrics
+                .reward_component_mean
+                .insert(name.into(), component.mean);
+            metrics
+                .reward_component_std
+                .insert(name.into(), component.std);
         }
     }
 }
@@ -103,7 +119,10 @@ pub fn fill_advantages(metrics: &mut StepMetrics, groups: &[Group], found: &Adva
     }
     let frac = |count: usize| Some(count as f64 / groups.len().max(1) as f64);
     let all = |group: &&Group, right: bool| {
-        group.rollouts.iter().all(|rollout| rollout.reward.is_correct == right)
+        group
+            .rollouts
+            .iter()
+            .all(|rollout| rollout.reward.is_correct == right)
     };
     let equal = |found: &&Option<Degenerate>| matches!(found, Some(Degenerate::AllEqual));
     metrics.degenerate_group_frac = frac(found.degenerate.iter().filter(equal).count());
@@ -151,19 +170,26 @@ pub fn fill_sampler_gap(metrics: &mut StepMetrics, rows: &[Row]) {
         .map(|(&old, &sampler)| f64::from(old) - f64::from(sampler))
         .collect();
     let ratios = || log_ratios.iter().map(|log_ratio| log_ratio.exp());
-    let mean = |values: &mut dyn Iterator<Item = f64>| values.sum::<f64>() / log_ratios.len() as f64;
-    let (Some(gap), Some(ratio)) = (spread(log_ratios.iter().map(|gap| gap.abs())), spread(ratios()))
-    else {
+    let mean =
+        |values: &mut dyn Iterator<Item = f64>| values.sum::<f64>() / log_ratios.len() as f64;
+    let (Some(gap), Some(ratio)) = (
+        spread(log_ratios.iter().map(|gap| gap.abs())),
+        spread(ratios()),
+    ) else {
         return;
     };
     metrics.sampler_gap_mean = Some(gap.mean);
     metrics.sampler_gap_max = Some(gap.max);
     metrics.sampler_prob_error = Some(mean(&mut log_ratios.iter().map(|gap| gap.abs().exp())));
-    metrics.kl_sampler_old_k3 =
-        Some(mean(&mut log_ratios.iter().map(|log_ratio| log_ratio.exp_m1() - log_ratio)));
-    metrics.kl_old_sampler_k3 = Some(mean(
-        &mut log_ratios.iter().map(|log_ratio| log_ratio.exp() * log_ratio - log_ratio.exp_m1()),
+    metrics.kl_sampler_old_k3 = Some(mean(
+        &mut log_ratios
+            .iter()
+            .map(|log_ratio| log_ratio.exp_m1() - log_ratio),
     ));
+    metrics.kl_old_sampler_k3 =
+        Some(mean(&mut log_ratios.iter().map(|log_ratio| {
+            log_ratio.exp() * log_ratio - log_ratio.exp_m1()
+        })));
     metrics.sampler_ratio_mean = Some(ratio.mean);
     metrics.sampler_ratio_min = Some(ratio.min);
     metrics.sampler_ratio_max = Some(ratio.max);
@@ -186,13 +212,17 @@ pub fn fill_eval(metrics: &mut StepMetrics, report: &EvalReport) {
     metrics.eval_accuracy = Some(report.accuracy.value);
     metrics.eval_accuracy_low = Some(report.accuracy.low);
     metrics.eval_accuracy_high = Some(report.accuracy.high);
-    metrics.eval_pass_at =
-        report.pass_at_k.iter().map(|(k, value)| (k.to_string(), *value)).collect();
+    metrics.eval_pass_at = report
+        .pass_at_k
+        .iter()
+        .map(|(k, value)| (k.to_string(), *value))
+        .collect();
     metrics.eval_tokens_mean = Some(report.completion_tokens_mean);
     metrics.eval_truncated_frac = Some(report.truncated_frac);
     metrics.num_eval_problems = Some(report.num_prompts as u64);
-    metrics.train_held_out_gap =
-        metrics.correct_frac.map(|correct| correct - report.accuracy.value);
+    metrics.train_held_out_gap = metrics
+        .correct_frac
+        .map(|correct| correct - report.accuracy.value);
 }
 
 #[cfg(test)]
@@ -220,18 +250,30 @@ mod tests {
         let ratio = (-0.5f64).exp();
         assert_eq!(metrics.sampler_ratio_min, Some(ratio));
         let close = |found: Option<f64>, expected: f64| {
-            assert!((found.unwrap() - expected).abs() < 1e-12, "{found:?} {expected}");
+            assert!(
+                (found.unwrap() - expected).abs() < 1e-12,
+                "{found:?} {expected}"
+            );
         };
         close(metrics.kl_sampler_old_k3, (ratio - 1.0 + 0.5) / 2.0);
         // KL(old, sampler) with sampler weights: E_s[r log r - (r - 1)].
-        close(metrics.kl_old_sampler_k3, (ratio * -0.5 - (ratio - 1.0)) / 2.0);
-        close(metrics.sampler_effective_frac, (1.0 + ratio).powi(2) / (2.0 * (1.0 + ratio * ratio)));
+        close(
+            metrics.kl_old_sampler_k3,
+            (ratio * -0.5 - (ratio - 1.0)) / 2.0,
+        );
+        close(
+            metrics.sampler_effective_frac,
+            (1.0 + ratio).powi(2) / (2.0 * (1.0 + ratio * ratio)),
+        );
     }
 
     #[test]
     fn spread_of_nothing_is_nothing() {
         assert_eq!(spread([]), None);
         let found = spread([1.0, 3.0]).unwrap();
-        assert_eq!((found.mean, found.std, found.min, found.max), (2.0, 1.0, 1.0, 3.0));
+        assert_eq!(
+            (found.mean, found.std, found.min, found.max),
+            (2.0, 1.0, 1.0, 3.0)
+        );
     }
 }

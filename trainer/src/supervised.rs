@@ -91,11 +91,20 @@ pub fn supervised_step(
         let part = backward(&policy, pass, &batch, grad_logprobs, None, scoring);
         gradients = Some(accumulate(&policy, gradients, part));
     }
-    let total = Tensor::cat(losses, 0).try_into_vec_as::<f64>().map_err(SupervisedError::Device)?;
+    let total = Tensor::cat(losses, 0)
+        .try_into_vec_as::<f64>()
+        .map_err(SupervisedError::Device)?;
     let loss = -total.iter().sum::<f64>() / num_tokens.max(1) as f64;
     let (policy, step) = match gradients {
         Some(gradients) if loss.is_finite() => optimizer.step(learning_rate, policy, gradients),
         _ => (policy, StepOutcome::SkippedNonFinite),
     };
-    Ok((policy, SupervisedOutcome { loss, num_tokens, step }))
+    Ok((
+        policy,
+        SupervisedOutcome {
+            loss,
+            num_tokens,
+            step,
+        },
+    ))
 }

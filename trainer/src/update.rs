@@ -6,11 +6,12 @@
 
 use std::time::Instant;
 
-use burn::optim::GradientsParams;
 use burn::module::Module;
+use burn::optim::GradientsParams;
 use burn::tensor::{Device, Tensor};
 use rlvr_core::{
-    Aggregation, Denominators, GrpoBatch, GrpoLoss, KlPenalty, LossSums, penalty_to_go, token_penalties,
+    Aggregation, Denominators, GrpoBatch, GrpoLoss, KlPenalty, LossSums, penalty_to_go,
+    token_penalties,
 };
 use thiserror::Error;
 
@@ -91,7 +92,13 @@ pub fn update(
 ) -> Result<(Decoder, UpdateOutcome), UpdateError> {
     let device = policy.head_weight().device().inner();
     let needs_idle_rows = needs_idle_rows(loss) || settings.kl_in_reward.is_some();
-    let context = Context { loss, reference, settings, device, needs_idle_rows };
+    let context = Context {
+        loss,
+        reference,
+        settings,
+        device,
+        needs_idle_rows,
+    };
     let mut outcome = UpdateOutcome::default();
     if !needs_idle_rows {
         outcome.num_idle_rows = rows.iter().filter(|row| row.advantage == 0.0).count();
@@ -104,7 +111,9 @@ pub fn update(
     }
     for members in plan {
         let gradients = minibatch_gradients(&policy, rows, &members, &context, &mut outcome)?;
-        let Some((gradients, is_finite)) = gradients else { continue };
+        let Some((gradients, is_finite)) = gradients else {
+            continue;
+        };
         if !is_finite {
             outcome.num_skipped_steps += 1;
             continue;
@@ -199,7 +208,10 @@ fn minibatch_gradients(
     outcome: &mut UpdateOutcome,
 ) -> Result<Option<(GradientsParams, bool)>, UpdateError> {
     let denominators = Denominators {
-        num_tokens: members.iter().map(|&row| rows[row].num_completion_tokens()).sum(),
+        num_tokens: members
+            .iter()
+            .map(|&row| rows[row].num_completion_tokens())
+            .sum(),
         num_sequences: members.len(),
     };
     let running: Vec<usize> = members
@@ -215,7 +227,12 @@ fn minibatch_gradients(
         let part = microbatch_gradients(policy, &batch_rows, context, denominators, outcome)?;
         gradients = Some(accumulate(policy, gradients, part.gradients));
         sums.add(&part.sums);
-        frozen.extend(batch.into_iter().map(|view| running[view]).zip(part.old_logprobs));
+        frozen.extend(
+            batch
+                .into_iter()
+                .map(|view| running[view])
+                .zip(part.old_logprobs),
+        );
     }
     for (row, logprobs) in frozen {
         rows[row].old_logprobs.get_or_insert(logprobs);
@@ -253,13 +270,28 @@ fn microbatch_gradients(
     let policy_logprobs = pass.scores.logprobs.clone().autodiff().require_grad();
     let needs_entropy = context.loss.config().entropy_coef != 0.0;
     let entropies = pass.scores.entropies.clone().autodiff();
-    let entropies = if needs_entropy { entropies.require_grad() } else { entropies };
+    let entropies = if needs_entropy {
+        entropies.require_grad()
+    } else {
+        entropies
+    };
     // First inner step: the policy is its own old policy, no second forward is needed.
-    let old_logprobs = batch.old_logprobs.clone().unwrap_or_else(|| batch.unpack(current.clone()));
-    let penalties = context.settings.kl_in_reward.zip(ref_logprobs.clone()).map(|(kl, reference)| {
-        let mask = batch.completion_mask.clone();
-        penalty_to_go(token_penalties(old_logprobs.clone(), reference, mask.clone(), kl), mask)
-    });
+    let old_logprobs = batch
+        .old_logprobs
+        .clone()
+        .unwrap_or_else(|| batch.unpack(current.clone()));
+    let penalties =
+        context
+            .settings
+            .kl_in_reward
+            .zip(ref_logprobs.clone())
+            .map(|(kl, reference)| {
+                let mask = batch.completion_mask.clone();
+                penalty_to_go(
+                    token_penalties(old_logprobs.clone(), reference, mask.clone(), kl),
+                    mask,
+                )
+            });
     let output = context.loss.forward(
         GrpoBatch {
             policy_logprobs: batch.unpack(policy_logprobs.clone()),
@@ -277,15 +309,22 @@ fn microbatch_gradients(
     let grad_logprobs = policy_logprobs
         .grad(&loss_gradients)
         .unwrap_or_else(|| current.zeros_like());
-    let grad_entropies = needs_entropy.then(|| entropies.grad(&loss_gradients)).flatten();
+    let grad_entropies = needs_entropy
+        .then(|| entropies.grad(&loss_gradients))
+        .flatten();
     let gradients = backward(policy, pass, &batch, grad_logprobs, grad_entropies, scoring);
     Ok(MicroBatchResult {
         gradients,
-        sums: output.sums.read().map_err(|err| UpdateError(format!("{err:?}")))?,
+        sums: output
+            .sums
+            .read()
+            .map_err(|err| UpdateError(format!("{err:?}")))?,
         old_logprobs: batch.split(&read(current)?),
     })
 }
 
 fn read(values: Tensor<1>) -> Result<Vec<f32>, UpdateError> {
-    values.try_into_vec_as::<f32>().map_err(|err| UpdateError(format!("{err:?}")))
+    values
+        .try_into_vec_as::<f32>()
+        .map_err(|err| UpdateError(format!("{err:?}")))
 }

@@ -46,7 +46,9 @@ fn rows() -> Vec<Row> {
         Row {
             prompt_id: PromptId(index as u64 / 4),
             rollout_index: index as u32 % 4,
-            tokens: (0..3 + index / 4 + num_completion_tokens).map(token).collect(),
+            tokens: (0..3 + index / 4 + num_completion_tokens)
+                .map(token)
+                .collect(),
             num_prompt_tokens: 3 + index / 4,
             advantage,
             sampler_logprobs: vec![-2.5; num_completion_tokens],
@@ -75,7 +77,10 @@ fn settings() -> UpdateSettings {
         inner_epochs: 1,
         minibatches: 1,
         max_tokens_per_microbatch: 4096,
-        scoring: ScoringSettings { temperature: 1.0, max_logits_bytes: 1 << 20 },
+        scoring: ScoringSettings {
+            temperature: 1.0,
+            max_logits_bytes: 1 << 20,
+        },
         kl_in_reward: None,
         seed: 1,
         step: 0,
@@ -83,7 +88,11 @@ fn settings() -> UpdateSettings {
     }
 }
 
-fn run(rows: &mut [Row], loss: GrpoLossConfig, settings: &UpdateSettings) -> (Decoder, UpdateOutcome) {
+fn run(
+    rows: &mut [Row],
+    loss: GrpoLossConfig,
+    settings: &UpdateSettings,
+) -> (Decoder, UpdateOutcome) {
     let loss: GrpoLoss = loss.init().unwrap();
     let reference = policy().valid();
     let needs_reference = loss.config().kl.is_some() || settings.kl_in_reward.is_some();
@@ -92,7 +101,10 @@ fn run(rows: &mut [Row], loss: GrpoLossConfig, settings: &UpdateSettings) -> (De
 }
 
 fn close(left: f64, right: f64, tolerance: f64) {
-    assert!((left - right).abs() <= tolerance * left.abs().max(right.abs()), "{left} against {right}");
+    assert!(
+        (left - right).abs() <= tolerance * left.abs().max(right.abs()),
+        "{left} against {right}"
+    );
 }
 
 #[test]
@@ -102,12 +114,23 @@ fn the_gradient_does_not_depend_on_the_micro_batches() {
         Aggregation::SequenceMean,
         Aggregation::FixedLength { tokens: 8 },
     ] {
-        let loss = GrpoLossConfig { aggregation, entropy_coef: 0.01, ..GrpoLossConfig::default() };
+        let loss = GrpoLossConfig {
+            aggregation,
+            entropy_coef: 0.01,
+            ..GrpoLossConfig::default()
+        };
         let (_, whole) = run(&mut rows(), loss, &settings());
         assert!(whole.grad_norms[0] > 1e-3);
         for (max_tokens_per_microbatch, max_logits_bytes) in [(1, 1 << 20), (24, 64), (4096, 200)] {
-            let scoring = ScoringSettings { temperature: 1.0, max_logits_bytes };
-            let cut = UpdateSettings { max_tokens_per_microbatch, scoring, ..settings() };
+            let scoring = ScoringSettings {
+                temperature: 1.0,
+                max_logits_bytes,
+            };
+            let cut = UpdateSettings {
+                max_tokens_per_microbatch,
+                scoring,
+                ..settings()
+            };
             let (_, parts) = run(&mut rows(), loss, &cut);
             close(parts.grad_norms[0], whole.grad_norms[0], 2e-5);
             close(parts.sums.num_tokens, whole.sums.num_tokens, 0.0);
@@ -132,11 +155,21 @@ fn rows_of_zero_advantage_cost_nothing_and_change_nothing() {
 
 #[test]
 fn idle_rows_run_when_another_term_needs_them() {
-    let kl = KlPenalty { coef: 0.1, estimator: KlEstimator::K3, clip: None };
-    let with_kl = GrpoLossConfig { kl: Some(kl), ..GrpoLossConfig::default() };
+    let kl = KlPenalty {
+        coef: 0.1,
+        estimator: KlEstimator::K3,
+        clip: None,
+    };
+    let with_kl = GrpoLossConfig {
+        kl: Some(kl),
+        ..GrpoLossConfig::default()
+    };
     let (_, outcome) = run(&mut rows(), with_kl, &settings());
     assert_eq!(outcome.num_idle_rows, 0);
-    let in_reward = UpdateSettings { kl_in_reward: Some(kl), ..settings() };
+    let in_reward = UpdateSettings {
+        kl_in_reward: Some(kl),
+        ..settings()
+    };
     let (_, outcome) = run(&mut rows(), GrpoLossConfig::default(), &in_reward);
     assert_eq!(outcome.num_idle_rows, 0);
     // The policy still is the reference: nothing to penalise.
@@ -146,7 +179,10 @@ fn idle_rows_run_when_another_term_needs_them() {
 #[test]
 fn several_inner_steps_use_the_log_probs_of_the_start() {
     let mut rows = rows();
-    let twice = UpdateSettings { inner_epochs: 2, ..settings() };
+    let twice = UpdateSettings {
+        inner_epochs: 2,
+        ..settings()
+    };
     let (_, outcome) = run(&mut rows, GrpoLossConfig::default(), &twice);
     assert_eq!(outcome.num_inner_steps, 2);
     // The first pass has ratio one, the second has moved away from it.
@@ -167,7 +203,10 @@ fn several_inner_steps_use_the_log_probs_of_the_start() {
 
 #[test]
 fn minibatches_cover_every_row_once() {
-    let cut = UpdateSettings { minibatches: 4, ..settings() };
+    let cut = UpdateSettings {
+        minibatches: 4,
+        ..settings()
+    };
     let (_, outcome) = run(&mut rows(), GrpoLossConfig::default(), &cut);
     let (_, whole) = run(&mut rows(), GrpoLossConfig::default(), &settings());
     assert_eq!(outcome.num_update_tokens, whole.num_update_tokens);
@@ -182,7 +221,9 @@ fn the_policy_moves_towards_what_was_rewarded() {
     let first = rows.clone();
     for _ in 0..5 {
         rows.clone_from_slice(&first);
-        policy = update(policy, &mut optimizer, &mut rows, &loss, None, &settings()).unwrap().0;
+        policy = update(policy, &mut optimizer, &mut rows, &loss, None, &settings())
+            .unwrap()
+            .0;
     }
     let before = mean_logprob(&first, &self::policy(), 4);
     let after = mean_logprob(&first, &policy, 4);
@@ -202,6 +243,12 @@ fn a_gradient_that_is_not_finite_moves_nothing() {
     rows[0].advantage = f64::NAN;
     let (moved, outcome) = run(&mut rows, GrpoLossConfig::default(), &settings());
     assert_eq!((outcome.num_inner_steps, outcome.num_skipped_steps), (0, 1));
-    let weights = |decoder: &Decoder| decoder.head_weight().into_data().iter::<f32>().collect::<Vec<_>>();
+    let weights = |decoder: &Decoder| {
+        decoder
+            .head_weight()
+            .into_data()
+            .iter::<f32>()
+            .collect::<Vec<_>>()
+    };
     assert_eq!(weights(&moved), weights(&policy()));
 }

@@ -19,7 +19,10 @@ pub fn run(args: &EvalArgs) -> Result<(), Failure> {
     let session = Session::open(config)?;
     if session.data.held_out.is_empty() {
         let (data, key) = (&session.config.data, "data.held_out or data.held_out_size");
-        let message = format!("{:?}: no held-out problem to evaluate on; set {key}", data.train);
+        let message = format!(
+            "{:?}: no held-out problem to evaluate on; set {key}",
+            data.train
+        );
         return Err(Failure::usage(message));
     }
     let policy = load_decoder(&session.model.folder, &session.device).map_err(Failure::usage)?;
@@ -45,7 +48,10 @@ pub fn run(args: &EvalArgs) -> Result<(), Failure> {
 fn print_table(model: &str, report: &EvalReport) {
     let accuracy = report.accuracy;
     println!("model                 {model}");
-    println!("problems x samples    {} x {}", report.num_prompts, report.samples);
+    println!(
+        "problems x samples    {} x {}",
+        report.num_prompts, report.samples
+    );
     println!("temperature           {}", report.temperature);
     println!(
         "accuracy              {:.4}  (95 % interval {:.4} to {:.4}, clustered by problem)",

@@ -45,7 +45,9 @@ pub fn run(args: &GenerateArgs, out: &mut dyn Write) -> Result<(), Failure> {
     let cases: Vec<Case> = read_lines(&args.input, EXAMPLE).map_err(Failure::usage)?;
     let model = open_model(&args.model)?;
     let folder = &model.folder;
-    let decoder = load_decoder(folder, &device).map_err(Failure::usage)?.valid();
+    let decoder = load_decoder(folder, &device)
+        .map_err(Failure::usage)?
+        .valid();
     let requests: Result<Vec<Request>, Failure> = cases
         .iter()
         .enumerate()
@@ -61,14 +63,25 @@ pub fn run(args: &GenerateArgs, out: &mut dyn Write) -> Result<(), Failure> {
     let decode = |tokens: &[u32]| folder.tokenizer.decode(tokens, true);
     let sampling = rollout.sampling(folder.stop_ids.clone());
     let output = engine
-        .roll_out(&decoder, &decode, &requests?, &sampling, args.seed, Stage::Generate, 0)
+        .roll_out(
+            &decoder,
+            &decode,
+            &requests?,
+            &sampling,
+            args.seed,
+            Stage::Generate,
+            0,
+        )
         .map_err(Failure::run)?;
     for (case, completions) in cases.iter().zip(&output.completions) {
         let line = Generated {
             prompt: &case.prompt,
             completions: completions.iter().map(|it| decode(&it.tokens)).collect(),
             tokens: completions.iter().map(|it| it.tokens.as_slice()).collect(),
-            logprobs: completions.iter().map(|it| it.sampler_logprobs.as_slice()).collect(),
+            logprobs: completions
+                .iter()
+                .map(|it| it.sampler_logprobs.as_slice())
+                .collect(),
             stop: completions.iter().map(|it| it.stop).collect(),
         };
         let line = serde_json::to_string(&line).map_err(Failure::run)?;
@@ -92,13 +105,22 @@ fn rollout_config(args: &GenerateArgs) -> Result<RolloutConfig, Failure> {
 
 fn tokens(case: &Case, folder: &ModelFolder, is_chat: bool) -> Result<Vec<u32>, Failure> {
     if !is_chat {
-        return folder.tokenizer.encode(&case.prompt, true).map_err(Failure::run);
+        return folder
+            .tokenizer
+            .encode(&case.prompt, true)
+            .map_err(Failure::run);
     }
     let Some(template) = &folder.template else {
-        let message = format!("{}: no chat template; leave --chat out", folder.path.display());
+        let message = format!(
+            "{}: no chat template; leave --chat out",
+            folder.path.display()
+        );
         return Err(Failure::usage(message));
     };
-    let turn = ChatMessage { role: "user".into(), content: case.prompt.clone() };
+    let turn = ChatMessage {
+        role: "user".into(),
+        content: case.prompt.clone(),
+    };
     let text = template.render(&[turn], true).map_err(Failure::run)?;
     folder.tokenizer.encode(&text, false).map_err(Failure::run)
 }

@@ -48,7 +48,10 @@ pub fn read_lines<T: DeserializeOwned>(
     path: &Path,
     example: &'static str,
 ) -> Result<Vec<T>, LinesError> {
-    let io = |source| LinesError::Io { path: path.into(), source };
+    let io = |source| LinesError::Io {
+        path: path.into(),
+        source,
+    };
     let reader: Box<dyn BufRead> = if path == Path::new("-") {
         Box::new(std::io::stdin().lock())
     } else {
@@ -60,15 +63,20 @@ pub fn read_lines<T: DeserializeOwned>(
         if text.trim().is_empty() {
             continue;
         }
-        records.push(serde_json::from_str(&text).map_err(|error| LinesError::Malformed {
-            path: path.into(),
-            line: index + 1,
-            message: error.to_string(),
-            example,
-        })?);
+        records.push(
+            serde_json::from_str(&text).map_err(|error| LinesError::Malformed {
+                path: path.into(),
+                line: index + 1,
+                message: error.to_string(),
+                example,
+            })?,
+        );
     }
     if records.is_empty() {
-        return Err(LinesError::Empty { path: path.into(), example });
+        return Err(LinesError::Empty {
+            path: path.into(),
+            example,
+        });
     }
     Ok(records)
 }
@@ -93,6 +101,9 @@ mod tests {
         let error = read_lines::<Record>(&path, "{}").unwrap_err().to_string();
         assert!(error.contains("in.jsonl line 3"), "{error}");
         std::fs::write(&path, "\n").unwrap();
-        assert!(matches!(read_lines::<Record>(&path, "{}"), Err(LinesError::Empty { .. })));
+        assert!(matches!(
+            read_lines::<Record>(&path, "{}"),
+            Err(LinesError::Empty { .. })
+        ));
     }
 }

@@ -3,6 +3,7 @@
 pub mod doctor;
 pub mod eval;
 pub mod generate;
+pub mod grade;
 mod lines;
 pub mod score;
 pub mod train;

@@ -50,7 +50,9 @@ pub fn run(args: &ScoreArgs, out: &mut dyn Write) -> Result<(), Failure> {
     let device = rlvr_backends::device(args.backend)?;
     let cases: Vec<Case> = read_lines(&args.input, EXAMPLE).map_err(Failure::usage)?;
     let model = open_model(&args.model)?;
-    let decoder = load_decoder(&model.folder, &device).map_err(Failure::usage)?.valid();
+    let decoder = load_decoder(&model.folder, &device)
+        .map_err(Failure::usage)?
+        .valid();
     let rows: Result<Vec<Row>, Failure> = cases
         .iter()
         .enumerate()
@@ -90,7 +92,10 @@ fn row(index: usize, case: &Case, folder: &ModelFolder) -> Result<Row, Failure> 
 }
 
 fn score(decoder: &Decoder, rows: &[Row]) -> Result<Vec<Scored>, Failure> {
-    let settings = ScoringSettings { temperature: 1.0, max_logits_bytes: MAX_LOGITS_BYTES };
+    let settings = ScoringSettings {
+        temperature: 1.0,
+        max_logits_bytes: MAX_LOGITS_BYTES,
+    };
     let device = decoder.head_weight().device();
     let views: Vec<&Row> = rows.iter().collect();
     let mut scored: Vec<Option<Scored>> = rows.iter().map(|_| None).collect();
@@ -102,7 +107,11 @@ fn score(decoder: &Decoder, rows: &[Row]) -> Result<Vec<Scored>, Failure> {
         let entropies = batch.split(&read(scores.entropies)?);
         for ((row, logprobs), entropies) in members.into_iter().zip(logprobs).zip(entropies) {
             let tokens = rows[row].completion_tokens().to_vec();
-            scored[row] = Some(Scored { tokens, logprobs, entropies });
+            scored[row] = Some(Scored {
+                tokens,
+                logprobs,
+                entropies,
+            });
         }
     }
     Ok(scored.into_iter().flatten().collect())

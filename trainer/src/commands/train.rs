@@ -94,12 +94,19 @@ fn configuration(
         (Some(dir), None) => RecipeText::read(&dir.join("config.toml"))?,
         (_, named) => RecipeText::find(named.as_deref().unwrap_or(DEFAULT_RECIPE))?,
     };
-    let config = resolve(&recipe, &args.config.sets, args.named_values(kind.steps_key()))?;
+    let config = resolve(
+        &recipe,
+        &args.config.sets,
+        args.named_values(kind.steps_key()),
+    )?;
     Ok((config, recipe.name))
 }
 
 fn retention(config: &RunConfig) -> Retention {
-    Retention { keep_last: config.checkpoint.keep_last, keep_best: config.checkpoint.keep_best }
+    Retention {
+        keep_last: config.checkpoint.keep_last,
+        keep_best: config.checkpoint.keep_best,
+    }
 }
 
 fn needs_reference(config: &RunConfig) -> bool {
@@ -118,10 +125,18 @@ fn reference(session: &Session) -> Result<Option<Decoder>, Failure> {
 fn predicted_memory(session: &Session) -> Result<RunMemory, Failure> {
     let data = &session.data;
     let prompts = data.train.iter().chain(&data.held_out);
-    let longest = prompts.map(|prompt| prompt.prompt_tokens.len()).max().unwrap_or(0);
+    let longest = prompts
+        .map(|prompt| prompt.prompt_tokens.len())
+        .max()
+        .unwrap_or(0);
     let model = &session.model.folder.config;
-    run_memory(model, &session.config, longest, needs_reference(&session.config))
-        .map_err(Failure::usage)
+    run_memory(
+        model,
+        &session.config,
+        longest,
+        needs_reference(&session.config),
+    )
+    .map_err(Failure::usage)
 }
 
 /// The run with its files and the state it goes on from.
@@ -141,7 +156,11 @@ fn start<'a>(
     let loss = session.loss()?;
     let controllers = Controllers::new(&session.config.control, &loss)
         .map_err(|err| Failure::usage(format!("control: {err}")))?;
-    let checkpoint = if is_resumed { newest(&store, &identity)? } else { None };
+    let checkpoint = if is_resumed {
+        newest(&store, &identity)?
+    } else {
+        None
+    };
     let device = session.training_device();
     let state = match &checkpoint {
         Some(path) => TrainState::load(path, &optimizer, &device).map_err(Failure::run)?,
@@ -169,7 +188,12 @@ fn start<'a>(
         interrupt: Interrupt::on_ctrl_c(),
         predicted_peak_bytes: 0,
         started: Instant::now(),
-        session, objective, optimizer, log, store, identity,
+        session,
+        objective,
+        optimizer,
+        log,
+        store,
+        identity,
     };
     Ok((run, state))
 }
@@ -178,7 +202,11 @@ fn start<'a>(
 fn newest(store: &CheckpointStore, identity: &ConfigIdentity) -> Result<Option<PathBuf>, Failure> {
     let Search { found, rejected } = store.latest_valid()?;
     for damaged in &rejected {
-        eprintln!("warning: {} is passed over: {}", damaged.path.display(), damaged.damage);
+        eprintln!(
+            "warning: {} is passed over: {}",
+            damaged.path.display(),
+            damaged.damage
+        );
     }
     let Some(checkpoint) = found else {
         eprintln!("there is no whole checkpoint yet: the run starts again from its first step");
@@ -192,7 +220,11 @@ fn newest(store: &CheckpointStore, identity: &ConfigIdentity) -> Result<Option<P
 fn first_policy(session: &Session, kind: Kind) -> Result<Decoder, Failure> {
     let (folder, device) = (&session.model.folder, session.training_device());
     if kind == Kind::Supervised && session.config.model.from_scratch {
-        return Ok(Decoder::init(&folder.config, session.config.run.seed, &device));
+        return Ok(Decoder::init(
+            &folder.config,
+            session.config.run.seed,
+            &device,
+        ));
     }
     load_decoder(folder, &device).map_err(Failure::usage)
 }
@@ -233,14 +265,20 @@ fn dry_run(session: &Session, memory: &RunMemory) -> Result<(), Failure> {
         memory.rollout.kv_bytes.div_ceil(1 << 20)
     );
     line("activations and logits of the update", memory.update_bytes);
-    line("predicted peak (larger of the last two)", memory.total_bytes());
+    line(
+        "predicted peak (larger of the last two)",
+        memory.total_bytes(),
+    );
     Ok(())
 }
 
 fn conclude(summary: &RunSummary, dir: &Path, store: &CheckpointStore) -> Result<(), Failure> {
     let dir = dir.display();
     if summary.is_interrupted {
-        println!("stopped after step {} and saved; go on with: trainer --resume {dir}", summary.step);
+        println!(
+            "stopped after step {} and saved; go on with: trainer --resume {dir}",
+            summary.step
+        );
         return Ok(());
     }
     let show = |name: &str, report: &EvalReport| {

@@ -10,7 +10,7 @@ use super::update_section::UpdateSection;
 use crate::advantage::AdvantageSection;
 use crate::control::ControlConfig;
 use crate::dataset::{DataConfig, PromptConfig};
-use crate::reward::RewardConfig;
+use crate::reward::{RewardConfig, VerifierConfig};
 use crate::rollout::RolloutConfig;
 use crate::selection::SelectionConfig;
 
@@ -32,6 +32,8 @@ pub struct RunConfig {
     pub rollout: RolloutConfig,
     /// What a completion earns.
     pub reward: RewardConfig,
+    /// How answers are found and compared.
+    pub verifier: VerifierConfig,
     /// How rewards become advantages.
     pub advantage: AdvantageSection,
     /// The objective.
