@@ -23,7 +23,7 @@ use crate::ratio::{MAX_LOG_RATIO, summed_log_ratio};
 use crate::shape::expect_same;
 
 /// Below this absolute log-ratio, k3 is summed as a series: the closed form cancels.
-const SERIES_BELOW: f64 = 0.1;
+const SERIES_BELOW: f64 = 0.5;
 
 /// Which function of the log-ratio estimates the KL divergence.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -151,14 +151,14 @@ fn k3<const D: usize>(log_r: Tensor<D>) -> Tensor<D> {
     // Each branch sees 0 where the other one is taken, so neither can poison the gradient.
     let small = x.clone().mask_fill(is_small.clone().bool_not(), 0.0);
     let large = x.mask_fill(is_small.clone(), 0.0);
-    // x^2 (1/2 + x/6 + x^2/24 + x^3/120 + x^4/720); the next term is below 2e-9 of the first.
-    let inner = small
-        .clone()
-        .mul_scalar(1.0 / 720.0)
-        .add_scalar(1.0 / 120.0);
-    let inner = (inner * small.clone()).add_scalar(1.0 / 24.0);
-    let inner = (inner * small.clone()).add_scalar(1.0 / 6.0);
-    let inner = (inner * small.clone()).add_scalar(0.5);
+    // x^2 (1/2! + x/3! + .. + x^7/9!), innermost coefficient first; the first term left out is
+    // below 3e-9 of the sum.
+    let inner = [40_320.0, 5_040.0, 720.0, 120.0, 24.0, 6.0, 2.0]
+        .into_iter()
+        .fold(
+            small.zeros_like().add_scalar(1.0 / 362_880.0),
+            |sum, factorial: f64| (sum * small.clone()).add_scalar(1.0 / factorial),
+        );
     let series = small.square() * inner;
     let closed = large.clone().exp().sub_scalar(1.0) - large;
     series + closed

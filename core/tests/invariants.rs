@@ -6,7 +6,7 @@ use burn::tensor::Tensor;
 use proptest::prelude::{Just, Strategy, prop, prop_assert, prop_assume, prop_oneof, proptest};
 use proptest::test_runner::Config;
 use rlvr_core::advantage::{AdvantageConfig, Baseline, Degenerate, Scale, group_advantages};
-use rlvr_core::aggregate::{Aggregation, Denominators};
+use rlvr_core::aggregate::Denominators;
 use rlvr_core::exact_kl::{HeadPair, exact_kl, exact_kl_backward};
 use rlvr_core::grpo::{GrpoBatch, GrpoLossConfig};
 use rlvr_core::head::rows_per_chunk;
@@ -455,114 +455,4 @@ fn an_empty_batch_costs_nothing_and_is_not_nan() {
         );
         assert_eq!(outcome.loss, 0.0);
     }
-}
-
-#[test]
-fn no_rows_give_no_scores_and_a_zero_gradient() {
-    let device = support::device();
-    let hidden = || Tensor::<2>::zeros([0, 4], &device);
-    let head = || Tensor::<2>::ones([6, 4], &device);
-    let scores = rlvr_core::token_scores(hidden(), head(), support::ints(&[]), 1 << 20);
-    assert_eq!(
-        (scores.logprobs.dims(), scores.entropies.dims()),
-        ([0], [0])
-    );
-    let none = Tensor::<1>::zeros([0], &device);
-    let targets = support::ints(&[]);
-    let grads =
-        rlvr_core::token_scores_backward(hidden(), head(), targets, none.clone(), None, 1 << 20);
-    assert_eq!(grads.hidden.dims(), [0, 4]);
-    assert_eq!(numbers(&grads.head), vec![0.0; 24]);
-}
-
-#[test]
-fn large_logits_stay_exact() {
-    // Logits of plus and minus 1e4: a plain exponential would overflow.
-    let hidden = from_vec(vec![100.0, -100.0], [2, 1]);
-    let head = from_vec(vec![100.0, -100.0, 99.99], [3, 1]);
-    let scores = rlvr_core::token_scores(hidden, head, support::ints(&[2, 1]), 1 << 20);
-    // Row 0: logits 1e4, -1e4, 9999 (to f32): log p = -1 - log(1 + 1/e); row 1 is certain.
-    let expected = -1.0 - (1.0 + (-1.0_f64).exp()).ln();
-    assert_near(
-        "log-probs",
-        &numbers(&scores.logprobs),
-        &[expected, 0.0],
-        1e-3,
-    );
-    assert!(
-        numbers(&scores.entropies)
-            .iter()
-            .all(|h| *h >= 0.0 && h.is_finite())
-    );
-}
-
-#[test]
-fn degenerate_groups_are_reported_with_a_reason() {
-    let config = AdvantageConfig::default();
-    let rewards: [&[f64]; 5] = [&[], &[1.0], &[0.1, 0.1], &[0.0, f64::NAN], &[0.0, 1.0]];
-    let reasons: Vec<_> = group_advantages(&rewards, config)
-        .into_iter()
-        .map(|g| g.degenerate)
-        .collect();
-    let expected = [
-        Some(Degenerate::Empty),
-        Some(Degenerate::SingleRollout),
-        Some(Degenerate::AllEqual),
-        Some(Degenerate::NonFinite),
-        None,
-    ];
-    assert_eq!(reasons, expected);
-    let without = AdvantageConfig {
-        baseline: Baseline::None,
-        scale: Scale::None,
-    };
-    assert_eq!(
-        group_advantages(&[[1.0, 1.0]], without)[0].advantages,
-        [1.0, 1.0]
-    );
-}
-
-#[test]
-fn impossible_configurations_are_named() {
-    let key = |config: AdvantageConfig, size| config.validate(size).expect_err("invalid").key;
-    let std = |ddof| AdvantageConfig {
-        baseline: Baseline::None,
-        scale: Scale::GroupStd { ddof, eps: 1e-4 },
-    };
-    assert_eq!(key(std(1), 1), "scale");
-    assert_eq!(key(std(0), 1), "scale");
-    assert_eq!(key(std(2), 4), "scale.ddof");
-    assert_eq!(key(AdvantageConfig::default(), 1), "baseline");
-    assert_eq!(key(AdvantageConfig::default(), 0), "group_size");
-    assert!(std(1).validate(2).is_ok());
-
-    let loss_key = |config: GrpoLossConfig| config.init().expect_err("invalid").key;
-    let clip = Surrogate::Clipped {
-        clip_low: -0.1,
-        clip_high: 0.2,
-        dual_clip: None,
-    };
-    let config = GrpoLossConfig {
-        surrogate: clip,
-        ..GrpoLossConfig::default()
-    };
-    assert_eq!(loss_key(config), "surrogate.clip_low");
-    let kl = KlPenalty {
-        coef: f64::NAN,
-        estimator: KlEstimator::K1,
-        clip: None,
-    };
-    let config = GrpoLossConfig {
-        kl: Some(kl),
-        ..GrpoLossConfig::default()
-    };
-    assert_eq!(loss_key(config), "kl.coef");
-    let aggregation = Aggregation::FixedLength { tokens: 0 };
-    let config = GrpoLossConfig {
-        aggregation,
-        ..GrpoLossConfig::default()
-    };
-    assert_eq!(loss_key(config), "aggregation.tokens");
-    let unknown = r#"{"surrogate": {"kind": "clipped", "clip_lo": 0.1, "clip_high": 0.2}}"#;
-    assert!(serde_json::from_str::<GrpoLossConfig>(unknown).is_err());
 }

@@ -268,7 +268,7 @@ mod tests {
     fn an_impossible_value_names_its_place_and_range() {
         let error = resolve("[rollout]\nmin_p = 1.5", &[]).unwrap_err();
         let expected = "use demo.toml line 2: `rollout.min_p = 1.5` is not possible: \
-                        0 or more and less than 1";
+                        between 0 and 1";
         assert_eq!(error, expected);
         let error = resolve("[run]\nsteps = 3", &["run.steps=0"]).unwrap_err();
         assert!(error.starts_with("use --set run.steps=0: "), "{error}");

@@ -43,9 +43,10 @@ fn unwritable(error: toml::ser::Error) -> ConfigError {
 /// Names of the sections in the order of the struct: a `Table` would sort them.
 fn section_names() -> Result<Vec<String>, ConfigError> {
     let text = toml::to_string(&RunConfig::default()).map_err(unwritable)?;
-    let headers = text.lines().filter_map(|line| line.strip_prefix('['));
+    let headers = text.lines().filter(|line| line.starts_with('['));
     let name = |header: &str| {
         header
+            .trim_start_matches('[')
             .split(['.', ']'])
             .next()
             .unwrap_or_default()

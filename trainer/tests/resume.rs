@@ -1,0 +1,129 @@
+//! A run that is killed and resumed is the run that was not: same metrics in every deterministic
+//! field, same weights, byte for byte. On the CPU in f32.
+
+#![allow(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+const STEPS: u64 = 6;
+
+fn trainer(out: &Path, extra: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_trainer"));
+    command.args(extra).args(["--threads", "2", "--quiet"]);
+    for set in [
+        "run.steps=6",
+        "selection.prompts_per_step=4",
+        "rollout.group_size=4",
+        "eval.problems=10",
+        "eval.every=2",
+        "checkpoint.every=2",
+        "update.minibatches=2",
+        "update.schedule=linear",
+        "data.num_problems=200",
+        "log.completions_per_step=none",
+    ] {
+        command.args(["--set", set]);
+    }
+    command.current_dir(out.parent().unwrap()).stdout(Stdio::null()).stderr(Stdio::piped());
+    command
+}
+
+fn complete(out: &Path, extra: &[&str]) -> String {
+    let output = trainer(out, extra).output().unwrap();
+    let words = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{words}");
+    words
+}
+
+fn fresh(out: &Path) {
+    complete(out, &["--out", out.to_str().unwrap()]);
+}
+
+/// The lines of a log without what depends on the machine.
+fn deterministic(path: &Path) -> Vec<String> {
+    let text = std::fs::read_to_string(path).unwrap();
+    let cut = |line: &str| line.split(",\"timing\":").next().unwrap().to_string();
+    text.lines().map(cut).collect()
+}
+
+fn weights(out: &Path) -> Vec<u8> {
+    let path = format!("checkpoints/step-{STEPS:06}/model/model.safetensors");
+    std::fs::read(out.join(path)).unwrap()
+}
+
+fn assert_same_run(left: &Path, right: &Path) {
+    for log in ["metrics.jsonl", "completions.jsonl", "eval.jsonl"] {
+        let (left, right) = (deterministic(&left.join(log)), deterministic(&right.join(log)));
+        assert_eq!(left.len(), right.len(), "{log}");
+        for (left, right) in left.iter().zip(&right) {
+            assert_eq!(left, right, "{log}");
+        }
+    }
+    assert_eq!(weights(left), weights(right));
+}
+
+/// Kills the process (SIGKILL) as soon as `metrics.jsonl` has this many lines.
+fn kill_at(out: &Path, mut child: Child, num_lines: usize) {
+    loop {
+        let text = std::fs::read_to_string(out.join("metrics.jsonl")).unwrap_or_default();
+        if text.lines().count() >= num_lines {
+            child.kill().unwrap();
+            child.wait().unwrap();
+            return;
+        }
+        assert!(child.try_wait().unwrap().is_none(), "the run ended before it was killed");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+fn folder() -> (tempfile::TempDir, PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    let straight = folder.path().join("straight");
+    fresh(&straight);
+    (folder, straight)
+}
+
+#[test]
+fn a_killed_run_resumes_to_the_same_bytes() {
+    let (folder, straight) = folder();
+    let repeated = folder.path().join("repeated");
+    fresh(&repeated);
+    assert_same_run(&straight, &repeated);
+
+    // Before the first checkpoint, between two, and right after one.
+    for num_lines in [2, 4, 5] {
+        let killed = folder.path().join(format!("killed-{num_lines}"));
+        let child = trainer(&killed, &["--out", killed.to_str().unwrap()]).spawn().unwrap();
+        kill_at(&killed, child, num_lines);
+        complete(&killed, &["--resume", killed.to_str().unwrap()]);
+        assert_same_run(&straight, &killed);
+    }
+}
+
+#[test]
+fn a_damaged_newest_checkpoint_is_passed_over_and_named() {
+    let (_folder, straight) = folder();
+    let reference = weights(&straight);
+    let newest = straight.join("checkpoints/step-000006/model/model.safetensors");
+    let mut bytes = reference.clone();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&newest, bytes).unwrap();
+    let words = complete(&straight, &["--resume", straight.to_str().unwrap()]);
+    assert!(words.contains("step-000006") && words.contains("passed over"), "{words}");
+    assert_eq!(weights(&straight), reference);
+}
+
+#[test]
+fn another_configuration_is_refused_by_key() {
+    let (_folder, straight) = folder();
+    let output = trainer(&straight, &["--resume", straight.to_str().unwrap()])
+        .args(["--set", "rollout.group_size=2"])
+        .output()
+        .unwrap();
+    let words = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success());
+    assert!(words.contains("rollout.group_size"), "{words}");
+}
