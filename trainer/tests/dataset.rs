@@ -174,6 +174,17 @@ fn tasks_hold_out_the_same_problems_whatever_the_seed() {
 }
 
 #[test]
+fn no_size_moves_a_drawn_problem_across_the_split() {
+    let sized = |size| {
+        let text = format!("train = 'task:addition?digits=2'\nheld_out_size = {size}");
+        load(&config(&text), 3).unwrap()
+    };
+    let (small, large) = (sized(20), sized(500));
+    assert!(ids(&small.train).is_disjoint(&ids(&large.held_out)));
+    assert!(ids(&small.held_out).is_subset(&ids(&large.held_out)));
+}
+
+#[test]
 fn a_finite_task_is_exhausted_and_still_split() {
     let config = config(
         "train = 'task:addition?digits=1&style=question'\nheld_out_frac = 0.2\nheld_out_size = 100",

@@ -53,7 +53,6 @@ fn unwrap_once(text: &str) -> Option<&str> {
             .strip_prefix(open)
             .and_then(|rest| rest.strip_suffix(close))
             && !inner.is_empty()
-            && !inner.contains(open)
             && !inner.contains(close)
         {
             return Some(inner);

@@ -213,6 +213,22 @@ mod tests {
     }
 
     #[test]
+    fn parentheses_show_the_order_of_the_steps() {
+        let number = |value| Box::new(Node::Number(value));
+        let product = || Node::Operator('*', number(3), number(-4));
+        let sum = || Node::Operator('+', number(-3), number(4));
+        for (left, operator, right, text) in [
+            (number(2), '*', Box::new(product()), "2*(3*(-4))"),
+            (Box::new(product()), '*', number(2), "3*(-4)*2"),
+            (Box::new(sum()), '*', number(2), "(-3+4)*2"),
+            (number(2), '-', Box::new(sum()), "2-(-3+4)"),
+            (Box::new(sum()), '-', number(-2), "-3+4-(-2)"),
+        ] {
+            assert_eq!(Node::Operator(operator, left, right).text(), text);
+        }
+    }
+
+    #[test]
     fn questions_are_spaced() {
         assert_eq!(space_minus("(-2)-3-(-4)"), "(-2) - 3 - (-4)");
         assert_eq!(Style::Question.put("(3+4)*2-5"), "What is (3 + 4) * 2 - 5?");
