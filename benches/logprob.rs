@@ -23,8 +23,18 @@ struct Load {
 }
 
 const LOADS: [Load; 2] = [
-    Load { name: "tiny", num_rows: 2048, width: 128, vocab_size: 512 },
-    Load { name: "smollm2", num_rows: 512, width: 576, vocab_size: 49_152 },
+    Load {
+        name: "tiny",
+        num_rows: 2048,
+        width: 128,
+        vocab_size: 512,
+    },
+    Load {
+        name: "smollm2",
+        num_rows: 512,
+        width: 576,
+        vocab_size: 49_152,
+    },
 ];
 
 impl Load {
@@ -54,11 +64,16 @@ fn taped(hidden: &Tensor<2>, head: &Tensor<2>, targets: &Tensor<1, Int>) -> f32 
     let hidden = hidden.clone().autodiff().require_grad();
     let head = head.clone().autodiff().require_grad();
     let log_probs = log_softmax(hidden.clone().matmul(head.clone().transpose()), 1);
-    let chosen = log_probs.clone().gather(1, targets.clone().unsqueeze_dim(1));
+    let chosen = log_probs
+        .clone()
+        .gather(1, targets.clone().unsqueeze_dim(1));
     let entropies = (log_probs.clone().exp() * log_probs).sum_dim(1).neg();
     let loss = chosen.sum() + (entropies * 0.0).sum();
     let grads = loss.backward();
-    let sum = |leaf: &Tensor<2>| leaf.grad(&grads).map(|grad| grad.sum().into_scalar::<f32>());
+    let sum = |leaf: &Tensor<2>| {
+        leaf.grad(&grads)
+            .map(|grad| grad.sum().into_scalar::<f32>())
+    };
     loss.inner().into_scalar::<f32>()
         + sum(&hidden).unwrap_or(f32::NAN)
         + sum(&head).unwrap_or(f32::NAN)

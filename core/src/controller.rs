@@ -49,7 +49,7 @@ impl AdaptiveKlConfig {
 /// e = clip((KL - target) / target, -0.2, 0.2),   coef <- coef (1 + gain e)
 /// ```
 ///
-/// Ziegler et al., arXiv 1909.08593, section 2.2.
+/// Ziegler et al., arXiv 1909.08593.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct AdaptiveKl {
     config: AdaptiveKlConfig,
@@ -130,7 +130,7 @@ impl AdaptiveEntropyConfig {
 /// coefficient used = c if H <= target, else 0
 /// ```
 ///
-/// He et al., Skywork Open Reasoner 1, arXiv 2505.22312, section 4.1 (adaptive entropy control).
+/// He et al., Skywork Open Reasoner 1, arXiv 2505.22312 (adaptive entropy control).
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct AdaptiveEntropy {
     config: AdaptiveEntropyConfig,

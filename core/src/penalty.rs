@@ -63,7 +63,7 @@ pub fn sequence_penalties(
 /// B[n,c] = sum_{j >= c} b[n,j]
 /// ```
 ///
-/// Hu et al. (REINFORCE++), arXiv 2501.03262, eq. 3, with discount 1.
+/// Hu et al. (REINFORCE++), arXiv 2501.03262, with discount 1.
 ///
 /// # Shapes
 ///

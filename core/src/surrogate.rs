@@ -123,7 +123,7 @@ pub fn surrogate(
 /// ```
 ///
 /// Schulman et al., arXiv 1707.06347, eq. 7; separate sides: DAPO, arXiv 2503.14476, eq. 10;
-/// dual clip: Ye et al., arXiv 1912.09729, eq. 5.
+/// dual clip: Ye et al., arXiv 1912.09729.
 ///
 /// Gradient: `A r` to `log_ratio` where the unclipped branch decides, zero where a clip does;
 /// at a bound exactly, the unclipped branch. None to `advantages`.
