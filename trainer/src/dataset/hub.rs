@@ -428,6 +428,13 @@ mod tests {
         let message = of_split(&all, "train").unwrap_err();
         assert!(message.contains("main, socratic"), "{message}");
         assert!(of_split(&all, "validation").is_err());
+        for outside in [
+            "../train.parquet",
+            "/train.parquet",
+            "a/../../train.parquet",
+        ] {
+            assert!(of_split(&names(&[outside]), "train").is_err(), "{outside}");
+        }
         let half = names(&["data/train-00000-of-00002.parquet"]);
         assert_eq!(
             of_split(&half, "train").unwrap_err(),
