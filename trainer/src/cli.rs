@@ -78,10 +78,10 @@ pub struct TrainArgs {
     /// Where values come from.
     #[command(flatten)]
     pub config: ConfigArgs,
-    /// Run directory [default: `runs/<name>-<n>`]
+    /// Run directory; if absent, the first free `runs/<name>-<n>`
     #[arg(long, value_name = "DIR")]
     pub out: Option<String>,
-    /// Continue the run in DIR [default: --out, else the newest in runs/]
+    /// Continue the run in DIR; without DIR, that of --out, else the newest in runs/
     #[arg(long, value_name = "DIR", num_args = 0..=1)]
     pub resume: Option<Option<PathBuf>>,
     /// Training steps
