@@ -122,3 +122,56 @@ fn render(
         solution: problem.solution,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn problem(text: &str) -> Problem {
+        Problem {
+            id: PromptId(text.len() as u64),
+            problem: text.into(),
+            reference_answer: "2".into(),
+            solution: None,
+        }
+    }
+
+    fn tiny_folder() -> (tempfile::TempDir, ModelFolder) {
+        let dir = tempfile::tempdir().unwrap();
+        for (name, bytes) in rlvr_fixtures::tiny_model() {
+            std::fs::write(dir.path().join(name), bytes).unwrap();
+        }
+        let folder = ModelFolder::open(dir.path()).unwrap();
+        (dir, folder)
+    }
+
+    #[test]
+    fn long_prompts_are_left_out_and_counted() {
+        let (_dir, folder) = tiny_folder();
+        let config = PromptConfig {
+            chat: false,
+            max_prompt_tokens: 6,
+            ..PromptConfig::default()
+        };
+        let found = render_prompts(vec![problem("1+1="), problem("12345+1=")], &folder, &config);
+        let found = found.unwrap();
+        assert_eq!((found.prompts.len(), found.num_too_long), (1, 1));
+        assert_eq!(found.prompts[0].prompt_text, "1+1=\n");
+        assert_eq!(found.prompts[0].prompt_tokens.len(), 5);
+        let none = render_prompts(vec![problem("12345+1=")], &folder, &config);
+        assert!(matches!(
+            none,
+            Err(PromptError::AllTooLong {
+                num_too_long: 1,
+                limit_tokens: 6
+            })
+        ));
+    }
+
+    #[test]
+    fn chat_without_a_template_is_refused() {
+        let (_dir, folder) = tiny_folder();
+        let refused = render_prompts(vec![problem("1+1=")], &folder, &PromptConfig::default());
+        assert!(matches!(refused, Err(PromptError::NoTemplate { .. })));
+    }
+}

@@ -63,26 +63,14 @@ pub fn select(
 ) -> Vec<usize> {
     assert!(num_prompts > 0, "select: no prompts");
     match method {
-        SelectionMethod::Uniform => uniform(seed, step * count as u64, count, num_prompts),
-    }
-}
-
-/// `count` places of the endless sequence of shuffled epochs, from place `start`.
-fn uniform(seed: u64, start: u64, count: usize, num_prompts: usize) -> Vec<usize> {
-    let mut chosen = Vec::with_capacity(count);
-    let mut current: Option<(u64, Vec<usize>)> = None;
-    for place in start..start + count as u64 {
-        let epoch = place / num_prompts as u64;
-        if current.as_ref().is_none_or(|(held, _)| *held != epoch) {
-            let mut order: Vec<usize> = (0..num_prompts).collect();
-            stream(seed, Stage::Select, epoch, PromptId(0), 0).shuffle(&mut order);
-            current = Some((epoch, order));
-        }
-        if let Some((_, order)) = &current {
-            chosen.push(order[(place % num_prompts as u64) as usize]);
+        SelectionMethod::Uniform => {
+            let epoch_key =
+                |epoch| stream(seed, Stage::Select, epoch, PromptId(0), 0).below(u64::MAX);
+            let first = step * count as u64;
+            let chosen = rlvr_core::uniform(first, count, num_prompts as u64, epoch_key);
+            chosen.into_iter().map(|index| index as usize).collect()
         }
     }
-    chosen
 }
 
 #[cfg(test)]

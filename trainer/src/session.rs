@@ -66,10 +66,6 @@ pub struct RunData {
     pub held_out: Vec<Prompt>,
     /// What became of the records.
     pub report: DataReport,
-    /// Training problems left out for their length.
-    pub num_too_long: usize,
-    /// Held-out problems left out for their length.
-    pub num_held_out_too_long: usize,
 }
 
 /// A validated run with its inputs opened.
@@ -131,7 +127,7 @@ impl Session {
     /// How log-probs are computed.
     pub fn scoring(&self) -> ScoringSettings {
         ScoringSettings {
-            temperature: f64::from(self.config.rollout.temperature),
+            temperature: self.config.rollout.temperature,
             max_logits_bytes: self.config.update.max_logits_bytes,
         }
     }
@@ -192,11 +188,12 @@ fn load_data(config: &RunConfig, folder: &ModelFolder) -> Result<RunData, Failur
             config.data.train
         )));
     }
+    let mut report = loaded.report;
+    report.num_over_length = train.num_too_long + held_out.num_too_long;
+    (report.num_train, report.num_held_out) = (train.prompts.len(), held_out.prompts.len());
     Ok(RunData {
-        num_too_long: train.num_too_long,
-        num_held_out_too_long: held_out.num_too_long,
         train: train.prompts,
         held_out: held_out.prompts,
-        report: loaded.report,
+        report,
     })
 }

@@ -29,7 +29,9 @@ fn words(output: &Output) -> String {
 fn lines(output: &Output) -> Vec<Value> {
     assert!(output.status.success(), "{}", words(output));
     let text = String::from_utf8_lossy(&output.stdout);
-    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    text.lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect()
 }
 
 /// The command is refused with exit code 2 and every one of these words.
@@ -44,16 +46,28 @@ fn refused(args: &[&str], expected: &[&str]) {
 
 #[test]
 fn unknown_keys_and_impossible_values_are_named() {
-    refused(&["--set", "rollout.group_sise=4"], &["rollout.group_sise", "rollout.group_size"]);
-    refused(&["--set", "rollout.temperature=-1"], &["rollout.temperature", "-1"]);
-    refused(&["--set", "update.learning_rate=fast"], &["update.learning_rate", "fast"]);
+    refused(
+        &["--set", "rollout.group_sise=4"],
+        &["rollout.group_sise", "rollout.group_size"],
+    );
+    refused(
+        &["--set", "rollout.temperature=-1"],
+        &["rollout.temperature", "-1"],
+    );
+    refused(
+        &["--set", "update.learning_rate=fast"],
+        &["update.learning_rate", "fast"],
+    );
     refused(&["--recipe", "no-such-recipe"], &["no-such-recipe", "tiny"]);
     refused(&["--backend", "abacus"], &["abacus", "cpu"]);
 }
 
 #[test]
 fn one_rollout_with_a_group_deviation_is_refused() {
-    refused(&["--set", "rollout.group_size=1"], &["group_size = 1", "group_std"]);
+    refused(
+        &["--set", "rollout.group_size=1"],
+        &["group_size = 1", "group_std"],
+    );
 }
 
 #[test]
@@ -82,7 +96,10 @@ fn a_folder_without_tokenizer_is_named() {
         include_str!("../../fixtures/tiny/config.json"),
     )
     .unwrap();
-    refused(&["--model", folder.path().to_str().unwrap()], &["tokenizer.json"]);
+    refused(
+        &["--model", folder.path().to_str().unwrap()],
+        &["tokenizer.json"],
+    );
     refused(&["--model", "/no/such/model"], &["/no/such/model"]);
 }
 
@@ -91,13 +108,26 @@ fn prompts_that_do_not_fit_are_refused_before_anything_is_written() {
     let folder = tempfile::tempdir().unwrap();
     let data = folder.path().join("long.jsonl");
     let long = "1".repeat(400);
-    std::fs::write(&data, format!("{{\"problem\": \"{long}\", \"answer\": \"1\"}}\n")).unwrap();
+    std::fs::write(
+        &data,
+        format!("{{\"problem\": \"{long}\", \"answer\": \"1\"}}\n"),
+    )
+    .unwrap();
     let output = trainer_in(
         folder.path(),
-        &["--data", data.to_str().unwrap(), "--set", "data.held_out_size=0"],
+        &[
+            "--data",
+            data.to_str().unwrap(),
+            "--set",
+            "data.held_out_size=0",
+        ],
     );
     assert_eq!(output.status.code(), Some(2), "{}", words(&output));
-    assert!(words(&output).contains("prompt.max_prompt_tokens"), "{}", words(&output));
+    assert!(
+        words(&output).contains("prompt.max_prompt_tokens"),
+        "{}",
+        words(&output)
+    );
     assert!(!folder.path().join("runs").exists());
 }
 
@@ -107,7 +137,10 @@ fn a_dry_run_prints_the_resolved_configuration_and_writes_nothing() {
     let output = trainer_in(folder.path(), &["--dry-run", "--set", "run.steps=7"]);
     assert!(output.status.success(), "{}", words(&output));
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(text.contains("steps = 7") && text.contains("predicted peak"), "{text}");
+    assert!(
+        text.contains("steps = 7") && text.contains("predicted peak"),
+        "{text}"
+    );
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
     // What it prints is a recipe.
     let recipe = folder.path().join("again.toml");
@@ -121,12 +154,24 @@ fn grade_follows_its_interface() {
     let right = trainer(&["grade", "--gold", "1/2", "--answer", "\\boxed{0.5}"]);
     assert_eq!(right.status.code(), Some(0));
     let verdict: Value = serde_json::from_slice(&right.stdout).unwrap();
-    assert_eq!((&verdict["id"], &verdict["correct"]), (&Value::Null, &Value::Bool(true)));
-    assert_eq!(trainer(&["grade", "--gold", "1/2", "--answer", "3"]).status.code(), Some(1));
+    assert_eq!(
+        (&verdict["id"], &verdict["correct"]),
+        (&Value::Null, &Value::Bool(true))
+    );
+    assert_eq!(
+        trainer(&["grade", "--gold", "1/2", "--answer", "3"])
+            .status
+            .code(),
+        Some(1)
+    );
     assert_eq!(trainer(&["grade", "--gold", "1/2"]).status.code(), Some(2));
     let folder = tempfile::tempdir().unwrap();
     let cases = folder.path().join("cases.jsonl");
-    std::fs::write(&cases, "{\"gold\":\"7\",\"answer\":\"#### 7\"}\n\n{\"gold\":\"7\"}\n").unwrap();
+    std::fs::write(
+        &cases,
+        "{\"gold\":\"7\",\"answer\":\"#### 7\"}\n\n{\"gold\":\"7\"}\n",
+    )
+    .unwrap();
     let output = trainer(&["grade", "--input", cases.to_str().unwrap()]);
     assert_eq!(output.status.code(), Some(2));
     assert!(words(&output).contains("line 3"), "{}", words(&output));
@@ -137,7 +182,11 @@ fn grade_follows_its_interface() {
 fn generate_and_score_agree() {
     let folder = tempfile::tempdir().unwrap();
     let prompts = folder.path().join("prompts.jsonl");
-    std::fs::write(&prompts, "{\"prompt\":\"123+456=\\n\"}\n{\"prompt\":\"999+1=\\n\"}\n").unwrap();
+    std::fs::write(
+        &prompts,
+        "{\"prompt\":\"123+456=\\n\"}\n{\"prompt\":\"999+1=\\n\"}\n",
+    )
+    .unwrap();
     let generate = |extra: &[&str]| {
         let mut args = vec!["generate", "--model", "embedded", "--input"];
         args.push(prompts.to_str().unwrap());
@@ -146,14 +195,21 @@ fn generate_and_score_agree() {
         lines(&trainer(&args))
     };
     let sampled = generate(&["--n", "3"]);
-    assert_eq!(sampled, generate(&["--n", "3"]), "the same seed gives the same completions");
+    assert_eq!(
+        sampled,
+        generate(&["--n", "3"]),
+        "the same seed gives the same completions"
+    );
     assert_ne!(sampled, generate(&["--n", "3", "--seed", "5"]));
 
     let mut file = std::fs::File::create(folder.path().join("cases.jsonl")).unwrap();
     let mut expected = Vec::new();
     for line in &sampled {
-        for (completion, logprobs) in
-            line["completions"].as_array().unwrap().iter().zip(line["logprobs"].as_array().unwrap())
+        for (completion, logprobs) in line["completions"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .zip(line["logprobs"].as_array().unwrap())
         {
             let case = serde_json::json!({"prompt": line["prompt"], "completion": completion});
             writeln!(file, "{case}").unwrap();
@@ -161,7 +217,13 @@ fn generate_and_score_agree() {
         }
     }
     let cases = folder.path().join("cases.jsonl");
-    let scored = lines(&trainer(&["score", "--model", "embedded", "--input", cases.to_str().unwrap()]));
+    let scored = lines(&trainer(&[
+        "score",
+        "--model",
+        "embedded",
+        "--input",
+        cases.to_str().unwrap(),
+    ]));
     assert_eq!(scored.len(), 6);
     for (scored, expected) in scored.iter().zip(expected) {
         // The decoded text has no stop token, so it may be one shorter.
@@ -174,11 +236,19 @@ fn generate_and_score_agree() {
 
 #[test]
 fn eval_prints_one_object_with_its_interval() {
-    let args = ["eval", "--json", "--problems", "20", "--samples", "2", "--temperature", "1"];
+    let args = [
+        "eval",
+        "--json",
+        "--problems",
+        "20",
+        "--samples",
+        "2",
+        "--temperature",
+        "1",
+    ];
     let found = lines(&trainer(&args));
     let accuracy = &found[0]["accuracy"];
-    let [value, low, high] =
-        ["value", "low", "high"].map(|key| accuracy[key].as_f64().unwrap());
+    let [value, low, high] = ["value", "low", "high"].map(|key| accuracy[key].as_f64().unwrap());
     assert!(low <= value && value <= high && low < high);
     assert_eq!(found[0]["num_prompts"], 20);
 }

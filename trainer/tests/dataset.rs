@@ -97,7 +97,7 @@ fn a_separate_held_out_file_takes_its_problems_out_of_training() {
 }
 
 #[test]
-fn duplicates_limits_and_long_prompts_are_counted() {
+fn duplicates_and_limits_are_counted() {
     let files = Files::new();
     let mut text = std::fs::read_to_string(files.lines("a.jsonl", 0..50)).unwrap();
     text.push_str("\n{\"problem\": \" double  7\", \"answer\": \"14\"}\n");
@@ -106,19 +106,10 @@ fn duplicates_limits_and_long_prompts_are_counted() {
         "train = '{}'\nheld_out_size = 0\nmax_problems = 40",
         path.display()
     ));
-    let mut dataset = load(&config, 0).unwrap();
+    let dataset = load(&config, 0).unwrap();
     assert_eq!(dataset.report.num_records, 51);
     assert_eq!(dataset.report.num_duplicates, 1);
     assert_eq!(dataset.report.num_over_limit, 10);
-    dataset
-        .drop_over_length(8, |problem| Ok::<_, DatasetError>(problem.problem.len()))
-        .unwrap();
-    assert_eq!(
-        (dataset.report.num_over_length, dataset.train.len()),
-        (30, 10)
-    );
-    let none: Result<(), DatasetError> = dataset.drop_over_length(1, |_| Ok(2));
-    assert!(matches!(none, Err(DatasetError::NoTrain { .. })));
 }
 
 #[test]

@@ -26,7 +26,10 @@ fn trainer(out: &Path, extra: &[&str]) -> Command {
     ] {
         command.args(["--set", set]);
     }
-    command.current_dir(out.parent().unwrap()).stdout(Stdio::null()).stderr(Stdio::piped());
+    command
+        .current_dir(out.parent().unwrap())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped());
     command
 }
 
@@ -55,7 +58,10 @@ fn weights(out: &Path) -> Vec<u8> {
 
 fn assert_same_run(left: &Path, right: &Path) {
     for log in ["metrics.jsonl", "completions.jsonl", "eval.jsonl"] {
-        let (left, right) = (deterministic(&left.join(log)), deterministic(&right.join(log)));
+        let (left, right) = (
+            deterministic(&left.join(log)),
+            deterministic(&right.join(log)),
+        );
         assert_eq!(left.len(), right.len(), "{log}");
         for (left, right) in left.iter().zip(&right) {
             assert_eq!(left, right, "{log}");
@@ -73,7 +79,10 @@ fn kill_at(out: &Path, mut child: Child, num_lines: usize) {
             child.wait().unwrap();
             return;
         }
-        assert!(child.try_wait().unwrap().is_none(), "the run ended before it was killed");
+        assert!(
+            child.try_wait().unwrap().is_none(),
+            "the run ended before it was killed"
+        );
         std::thread::sleep(Duration::from_millis(2));
     }
 }
@@ -95,7 +104,9 @@ fn a_killed_run_resumes_to_the_same_bytes() {
     // Before the first checkpoint, between two, and right after one.
     for num_lines in [2, 4, 5] {
         let killed = folder.path().join(format!("killed-{num_lines}"));
-        let child = trainer(&killed, &["--out", killed.to_str().unwrap()]).spawn().unwrap();
+        let child = trainer(&killed, &["--out", killed.to_str().unwrap()])
+            .spawn()
+            .unwrap();
         kill_at(&killed, child, num_lines);
         complete(&killed, &["--resume", killed.to_str().unwrap()]);
         assert_same_run(&straight, &killed);
@@ -112,7 +123,10 @@ fn a_damaged_newest_checkpoint_is_passed_over_and_named() {
     bytes[middle] ^= 1;
     std::fs::write(&newest, bytes).unwrap();
     let words = complete(&straight, &["--resume", straight.to_str().unwrap()]);
-    assert!(words.contains("step-000006") && words.contains("passed over"), "{words}");
+    assert!(
+        words.contains("step-000006") && words.contains("passed over"),
+        "{words}"
+    );
     assert_eq!(weights(&straight), reference);
 }
 

@@ -95,7 +95,7 @@ fn rollout_config(args: &GenerateArgs) -> Result<RolloutConfig, Failure> {
     let recipe = RecipeText::find(DEFAULT_RECIPE)?;
     let config = resolve(&recipe, &args.sets, Vec::new())?;
     let rollout = RolloutConfig {
-        temperature: args.temperature as f32,
+        temperature: args.temperature,
         max_new_tokens: args.max_new_tokens as usize,
         ..config.rollout
     };

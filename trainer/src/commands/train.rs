@@ -241,11 +241,9 @@ fn announce(session: &Session, memory: &RunMemory, dir: &Path) {
         config.backend.kind,
         memory.total_bytes() >> 20,
     );
-    if data.num_too_long + data.num_held_out_too_long > 0 {
-        eprintln!(
-            "left out for their length: {} training and {} held-out problems",
-            data.num_too_long, data.num_held_out_too_long
-        );
+    let report = &data.report;
+    if report.num_duplicates + report.num_over_length + report.num_unreadable > 0 {
+        eprintln!("data: {report}");
     }
     eprintln!("run directory {}", dir.display());
 }

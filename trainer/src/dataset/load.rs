@@ -304,39 +304,3 @@ impl Loader<'_> {
         }
     }
 }
-
-impl Dataset {
-    /// Leaves out the problems whose prompt is longer than `max_prompt_tokens`, and counts them.
-    ///
-    /// # Errors
-    /// Those of `num_tokens`, or [`DatasetError`] if nothing is left.
-    pub fn drop_over_length<E: From<DatasetError>>(
-        &mut self,
-        max_prompt_tokens: usize,
-        mut num_tokens: impl FnMut(&Problem) -> Result<usize, E>,
-    ) -> Result<(), E> {
-        let had_held_out = !self.held_out.is_empty();
-        for part in [&mut self.train, &mut self.held_out] {
-            let mut kept = Vec::with_capacity(part.len());
-            for problem in part.drain(..) {
-                if num_tokens(&problem)? <= max_prompt_tokens {
-                    kept.push(problem);
-                } else {
-                    self.report.num_over_length += 1;
-                }
-            }
-            *part = kept;
-        }
-        self.report.num_train = self.train.len();
-        self.report.num_held_out = self.held_out.len();
-        if self.train.is_empty() {
-            let report = self.report.to_string();
-            return Err(DatasetError::NoTrain { report }.into());
-        }
-        if had_held_out && self.held_out.is_empty() {
-            let report = self.report.to_string();
-            return Err(DatasetError::NoHeldOut { report }.into());
-        }
-        Ok(())
-    }
-}

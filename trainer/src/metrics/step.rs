@@ -55,14 +55,10 @@ define_metrics! {
     }
     group "KL and entropy" {
         kl_policy_ref_k1: number["nats"] "KL(policy, reference) per token, estimator k1.";
-        kl_policy_ref_k2: number["nats"] "KL(policy, reference) per token, estimator k2.";
         kl_policy_ref_k3: number["nats"] "KL(policy, reference) per token, estimator k3.";
-        kl_policy_ref_abs: number["nats"] "Mean absolute log-ratio of policy and reference per token.";
-        kl_policy_ref_exact: number["nats"] "KL(policy, reference) per token, summed over the vocabulary.";
         kl_coef: number["1"] "Coefficient of the KL term.";
         kl_clip_frac: number["frac"] "Tokens whose log-ratio to the reference is clipped.";
         kl_clip_bias: number["nats"] "Clipped minus unclipped KL estimate, mean over tokens.";
-        kl_clip_suggested: number["nats"] "Clip of the log-ratio that the step's spread suggests.";
         entropy_mean: number["nats"] "Exact entropy of the full softmax, mean over tokens.";
         entropy_coef: number["1"] "Coefficient of the entropy term.";
     }
@@ -88,11 +84,8 @@ define_metrics! {
     group "selection" {
         num_prompts_considered: count["prompts"] "Prompts that selection looked at.";
         num_prompts_kept: count["prompts"] "Prompts that were rolled out.";
-        prompts_skipped: map["prompts"] "Prompts not rolled out, by reason.";
         num_rollouts: count["rollouts"] "Rollouts generated in this step.";
-        num_rollouts_avoided: count["rollouts"] "Rollouts that selection saved in this step.";
         num_rollouts_without_gradient: count["rollouts"] "Rollouts that needed no backward pass.";
-        prompt_entropy_mean: number["nats"] "Entropy of the next token after the prompt, mean over prompts.";
         epoch: number["epochs"] "Training problems visited since the start, by their number.";
     }
     group "memory, predicted" {
@@ -135,7 +128,6 @@ define_metrics! {
     }
     group "memory" {
         host_peak_bytes: count["bytes"] "Largest resident memory of the process so far.";
-        device_peak_bytes: count["bytes"] "Largest memory reserved on the device so far.";
     }
 }
 

@@ -52,15 +52,15 @@ pub struct RolloutConfig {
     /// Most tokens, padding included, in one prefill batch.
     pub prefill_tokens: usize,
     /// Sampling temperature; 0 is greedy.
-    pub temperature: f32,
+    pub temperature: f64,
     /// Keep the k most likely tokens.
     pub top_k: Option<usize>,
     /// Keep the most likely tokens that hold this much probability.
-    pub top_p: Option<f32>,
+    pub top_p: Option<f64>,
     /// Keep tokens at least this likely relative to the most likely.
-    pub min_p: Option<f32>,
+    pub min_p: Option<f64>,
     /// Divides the positive and multiplies the negative logits of tokens seen before; 1 is off.
-    pub repetition_penalty: f32,
+    pub repetition_penalty: f64,
     /// Most tokens of a completion.
     pub max_new_tokens: usize,
     /// Texts that end a completion, beside the stop tokens of the model.
@@ -108,11 +108,11 @@ impl RolloutConfig {
     /// The sampling part, with the stop tokens of a model.
     pub fn sampling(&self, stop_ids: Vec<u32>) -> SamplingParams {
         SamplingParams {
-            temperature: self.temperature,
+            temperature: self.temperature as f32,
             top_k: self.top_k,
-            top_p: self.top_p,
-            min_p: self.min_p,
-            repetition_penalty: self.repetition_penalty,
+            top_p: self.top_p.map(|p| p as f32),
+            min_p: self.min_p.map(|p| p as f32),
+            repetition_penalty: self.repetition_penalty as f32,
             max_new_tokens: self.max_new_tokens,
             stop_ids,
             stop_strings: self.stop_strings.clone(),

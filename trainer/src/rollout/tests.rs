@@ -423,7 +423,7 @@ fn default_values_are_possible() {
             ..config()
         },
         RolloutConfig {
-            temperature: f32::NAN,
+            temperature: f64::NAN,
             ..config()
         },
         RolloutConfig {
