@@ -8,7 +8,12 @@ use super::error::ConfigError;
 pub const DEFAULT_RECIPE: &str = "tiny";
 
 /// The recipes that the binary carries, by name.
-const EMBEDDED: &[(&str, &str)] = &[("tiny", include_str!("../../recipes/tiny.toml"))];
+const EMBEDDED: &[(&str, &str)] = &[
+    ("gsm8k", include_str!("../../recipes/gsm8k.toml")),
+    ("smollm2-add1", include_str!("../../recipes/smollm2-add1.toml")),
+    ("tiny", include_str!("../../recipes/tiny.toml")),
+    ("tiny-sft", include_str!("../../recipes/tiny-sft.toml")),
+];
 
 /// A recipe that has been found but not parsed.
 #[derive(Clone, Debug, PartialEq, Eq)]
