@@ -10,7 +10,10 @@ pub const DEFAULT_RECIPE: &str = "tiny";
 /// The recipes that the binary carries, by name.
 const EMBEDDED: &[(&str, &str)] = &[
     ("gsm8k", include_str!("../../recipes/gsm8k.toml")),
-    ("smollm2-add1", include_str!("../../recipes/smollm2-add1.toml")),
+    (
+        "smollm2-add1",
+        include_str!("../../recipes/smollm2-add1.toml"),
+    ),
     ("tiny", include_str!("../../recipes/tiny.toml")),
     ("tiny-sft", include_str!("../../recipes/tiny-sft.toml")),
 ];
