@@ -277,7 +277,7 @@ impl Run<'_> {
     fn is_eval_due(&self, step: u64) -> bool {
         let eval = &self.session.config.eval;
         let is_last = step == self.last_step();
-        let is_due = eval.every.is_some_and(|every| step % every == 0);
+        let is_due = eval.every.is_some_and(|every| step.is_multiple_of(every));
         !self.session.data.held_out.is_empty() && (is_due || (is_last && eval.at_end))
     }
 
@@ -329,7 +329,7 @@ impl Run<'_> {
         let is_due = config
             .checkpoint
             .every
-            .is_some_and(|every| step % every == 0);
+            .is_some_and(|every| step.is_multiple_of(every));
         let steps = state.counters.consecutive_skips;
         let is_stuck = steps > config.update.max_consecutive_skips;
         // A skipped step left the weights as they were, so what is saved is always finite.

@@ -2,6 +2,8 @@
 //! contribute, or on a second forward that is not needed; a gradient that is not finite moves
 //! nothing.
 
+#![allow(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
+
 use burn::module::Module;
 use burn::tensor::Device;
 use rlvr_core::{Aggregation, GrpoLoss, GrpoLossConfig, KlEstimator, KlPenalty};
