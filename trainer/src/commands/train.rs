@@ -296,7 +296,10 @@ fn conclude(summary: &RunSummary, dir: &Path, store: &CheckpointStore) -> Result
     if let Some(checkpoint) = store.latest_valid()?.found {
         let model = model_of(&checkpoint.path);
         println!("trained model: {}", model.display());
-        println!("next: trainer eval --model {} --samples 8", model.display());
+        println!(
+            "next: trainer eval --recipe {dir}/config.toml --model {} --samples 8 --temperature 1",
+            model.display()
+        );
     }
     Ok(())
 }
