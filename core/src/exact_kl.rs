@@ -24,6 +24,9 @@ pub struct ExactKl {
     pub values: Tensor<1>,
     /// Clipped minus unclipped value, the clip's bias, `[M]`, untracked.
     pub clip_biases: Tensor<1>,
+    /// `sum_v p_v max(abs(l_v) - tau, 0)`: how far the clip moved the log-ratio on average, `[M]`,
+    /// untracked.
+    pub clip_excesses: Tensor<1>,
     /// Policy probability of the vocabulary entries whose log-ratio was clipped, 0 to 1, `[M]`,
     /// untracked.
     pub clip_fracs: Tensor<1>,
@@ -65,19 +68,23 @@ pub struct HeadPair {
 pub fn exact_kl(heads: HeadPair, tau: Option<f64>, max_chunk_bytes: usize) -> ExactKl {
     let pair = Pair::new(heads);
     let chunk_rows = rows_per_chunk(pair.policy.vocab_size(), max_chunk_bytes);
-    let (mut values, mut biases, mut fracs) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut values, mut fracs) = (Vec::new(), Vec::new());
+    let (mut biases, mut excesses) = (Vec::new(), Vec::new());
     for rows in chunks(pair.policy.num_rows(), chunk_rows) {
         let (probs, log_ratio) = pair.chunk(rows);
         let (clipped, is_inside) = clip(log_ratio.clone(), tau);
-        let excess = clipped.clone() - log_ratio;
-        let inside_mass = (probs.clone() * is_inside).sum_dim(1);
-        fracs.push(inside_mass.neg().add_scalar(1.0).clamp(0.0, 1.0));
-        biases.push((probs.clone() * excess).sum_dim(1));
+        let moved = clipped.clone() - log_ratio;
+        // Not one minus the mass inside: without a clip this has to be exactly 0.
+        let is_outside = is_inside.neg().add_scalar(1.0);
+        fracs.push((probs.clone() * is_outside).sum_dim(1));
+        excesses.push((probs.clone() * moved.clone().abs()).sum_dim(1));
+        biases.push((probs.clone() * moved).sum_dim(1));
         values.push((probs * clipped).sum_dim(1));
     }
     ExactKl {
         values: stack_columns(values, &pair.policy),
         clip_biases: stack_columns(biases, &pair.policy),
+        clip_excesses: stack_columns(excesses, &pair.policy),
         clip_fracs: stack_columns(fracs, &pair.policy),
     }
 }

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::aggregate::{Aggregation, Denominators, aggregate};
 use crate::error::{ConfigError, check_number};
 use crate::importance::{ImportanceCorrection, ImportanceWeights, importance_weights};
-use crate::kl::{ClipLevel, KlEstimator, KlPenalty, KlTerms, estimate, kl_terms};
+use crate::kl::{ClipLevel, KlEstimator, KlPenalty, KlTerms, LossKl, estimate, kl_terms};
 use crate::mask::{as_float, fill_outside, masked_sum, row_lengths};
 use crate::ratio::{RatioLevel, log_ratio, ratio, sequence_log_ratio};
 use crate::shape::{expect_axis, expect_same};
@@ -26,7 +26,7 @@ pub struct GrpoLossConfig {
     /// From tokens to one number.
     pub aggregation: Aggregation,
     /// KL penalty against the reference in the loss; none by default.
-    pub kl: Option<KlPenalty>,
+    pub kl: Option<KlPenalty<LossKl>>,
     /// Weight of the entropy bonus; 0 by default.
     pub entropy_coef: f64,
     /// Correction of the sampler-trainer gap; none by default.
@@ -46,7 +46,7 @@ impl GrpoLossConfig {
             aggregation: Aggregation::SequenceMean,
             kl: Some(KlPenalty {
                 coef: 0.04,
-                estimator: KlEstimator::K3,
+                estimator: LossKl::K3,
                 clip: None,
             }),
             ..Self::default()
@@ -110,7 +110,7 @@ impl GrpoLossConfig {
             .validate()
             .map_err(|e| e.within("aggregation"))?;
         if let Some(kl) = &self.kl {
-            kl.validate().map_err(|e| e.within("kl"))?;
+            kl.validate_in_loss().map_err(|e| e.within("kl"))?;
         }
         if let Some(importance) = &self.importance {
             importance.validate().map_err(|e| e.within("importance"))?;
@@ -150,6 +150,9 @@ pub struct GrpoBatch {
     pub old_logprobs: Tensor<2>,
     /// Under the frozen reference, `[N, C]`; needed by a KL penalty.
     pub ref_logprobs: Option<Tensor<2>>,
+    /// [`exact_kl`](crate::exact_kl()) at each position, `[N, C]`, `values` tracked; needed by a
+    /// penalty of the exact KL.
+    pub exact_kl: Option<KlTerms>,
     /// As reported by decoding, `[N, C]`; needed by an importance correction.
     pub sampler_logprobs: Option<Tensor<2>>,
     /// Exact token entropies of the policy, `[N, C]`, tracked; needed by an entropy bonus.
@@ -205,7 +208,8 @@ impl GrpoLoss {
     /// with v the [`surrogate`], w the [`importance_weights`] (1 without a correction), agg the
     /// [`aggregate`]; citations there.
     ///
-    /// Gradient: to `policy_logprobs` and `entropies`, zero outside the mask.
+    /// Gradient: to `policy_logprobs`, `entropies` and the values of `exact_kl`, zero outside the
+    /// mask.
     ///
     /// # Shapes
     ///
@@ -214,8 +218,8 @@ impl GrpoLoss {
     /// # Panics
     ///
     /// If shapes differ, or a tensor is missing that the configuration needs: `ref_logprobs` for
-    /// a KL penalty, `sampler_logprobs` for an importance correction, `entropies` for an entropy
-    /// coefficient other than 0.
+    /// a KL penalty, `exact_kl` for one of the exact KL, `sampler_logprobs` for an importance
+    /// correction, `entropies` for an entropy coefficient other than 0.
     pub fn forward(&self, batch: GrpoBatch, denominators: Denominators) -> GrpoLossOutput {
         check_shapes(&batch);
         let mask = batch.completion_mask.clone();
@@ -308,23 +312,22 @@ fn importance(
     weights
 }
 
-/// KL estimates of the penalty per token, `[N, C]`.
-fn kl_penalty_terms(batch: &GrpoBatch, penalty: KlPenalty, sums: &mut PendingSums) -> Tensor<2> {
-    let Some(reference) = batch.ref_logprobs.clone() else {
-        panic!("`ref_logprobs` are missing, but a KL penalty is configured");
-    };
+/// The penalty's KL per token, `[N, C]`, with the sums of what its clip did.
+fn kl_penalty_terms(
+    batch: &GrpoBatch,
+    penalty: KlPenalty<LossKl>,
+    sums: &mut PendingSums,
+) -> Tensor<2> {
     let mask = batch.completion_mask.clone();
-    let log_r = log_ratio(
-        reference.inner(),
-        batch.policy_logprobs.clone(),
-        mask.clone(),
-    );
     let KlTerms {
         values,
         clip_biases,
         clip_excesses,
         clip_counts,
-    } = kl_terms(log_r, mask.clone(), penalty.estimator, penalty.clip);
+    } = match penalty.estimator.sampled() {
+        Some(estimator) => sampled_kl_terms(batch, estimator, penalty),
+        None => exact_kl_terms(batch),
+    };
     let is_per_sequence = penalty
         .clip
         .is_some_and(|clip| clip.level == ClipLevel::Sequence);
@@ -338,6 +341,35 @@ fn kl_penalty_terms(batch: &GrpoBatch, penalty: KlPenalty, sums: &mut PendingSum
     sums.kl_clip_bias_sum = clip_biases.sum();
     sums.kl_clip_excess_sum = clip_excesses.sum();
     values
+}
+
+/// An estimate from the log-ratio of each sampled token.
+fn sampled_kl_terms(
+    batch: &GrpoBatch,
+    estimator: KlEstimator,
+    penalty: KlPenalty<LossKl>,
+) -> KlTerms {
+    let Some(reference) = batch.ref_logprobs.clone() else {
+        panic!("`ref_logprobs` are missing, but a KL penalty is configured");
+    };
+    let (policy, mask) = (batch.policy_logprobs.clone(), batch.completion_mask.clone());
+    let log_r = log_ratio(reference.inner(), policy, mask.clone());
+    kl_terms(log_r, mask, estimator, penalty.clip)
+}
+
+/// The divergence at each position, made safe outside the mask.
+fn exact_kl_terms(batch: &GrpoBatch) -> KlTerms {
+    let Some(exact) = batch.exact_kl.clone() else {
+        panic!("`exact_kl` is missing, but a penalty of the exact KL is configured");
+    };
+    let mask = batch.completion_mask.clone();
+    let untracked = |x: Tensor<2>| fill_outside(x.inner(), mask.clone().inner(), 0.0);
+    KlTerms {
+        values: fill_outside(exact.values, mask.clone(), 0.0),
+        clip_biases: untracked(exact.clip_biases),
+        clip_excesses: untracked(exact.clip_excesses),
+        clip_counts: untracked(exact.clip_counts),
+    }
 }
 
 fn record_drift(log_r: Tensor<2>, mask: &Tensor<2, Bool>, sums: &mut PendingSums) {
@@ -438,8 +470,10 @@ fn check_shapes(batch: &GrpoBatch) {
         like,
         shape[0],
     );
+    let exact_kl = batch.exact_kl.as_ref().map(|terms| terms.values.clone());
     let optional = [
         ("ref_logprobs", &batch.ref_logprobs),
+        ("exact_kl", &exact_kl),
         ("sampler_logprobs", &batch.sampler_logprobs),
         ("entropies", &batch.entropies),
         ("token_penalties", &batch.token_penalties),

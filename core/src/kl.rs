@@ -40,6 +40,39 @@ pub enum KlEstimator {
     Abs,
 }
 
+/// What the KL term of a loss charges: an estimate from the sampled token, or the divergence of
+/// the whole next-token distribution.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LossKl {
+    /// [`KlEstimator::K1`].
+    K1,
+    /// [`KlEstimator::K2`].
+    K2,
+    /// [`KlEstimator::K3`].
+    #[default]
+    K3,
+    /// [`KlEstimator::Abs`].
+    Abs,
+    /// KL(policy‖ref) summed over the vocabulary ([`exact_kl`](crate::exact_kl)): no sampling
+    /// noise at a position, value and gradient of the same divergence, for one more pass through
+    /// both heads.
+    Exact,
+}
+
+impl LossKl {
+    /// The function of the sampled token's log-ratio, if it is one.
+    pub fn sampled(self) -> Option<KlEstimator> {
+        match self {
+            Self::K1 => Some(KlEstimator::K1),
+            Self::K2 => Some(KlEstimator::K2),
+            Self::K3 => Some(KlEstimator::K3),
+            Self::Abs => Some(KlEstimator::Abs),
+            Self::Exact => None,
+        }
+    }
+}
+
 /// What one log-ratio is clipped over.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -77,21 +110,22 @@ pub struct KlClip {
     pub gradient: ClipGradient,
 }
 
-/// A KL penalty against the reference policy.
+/// A KL penalty against the reference policy: in the reward with a [`KlEstimator`], in the loss
+/// with a [`LossKl`].
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct KlPenalty {
+pub struct KlPenalty<E: Default = KlEstimator> {
     /// Weight of the penalty.
     pub coef: f64,
-    /// The estimator that is penalised.
+    /// What is penalised.
     #[serde(default)]
-    pub estimator: KlEstimator,
+    pub estimator: E,
     /// Clip of the log-ratio; none by default.
     #[serde(default)]
     pub clip: Option<KlClip>,
 }
 
-impl KlPenalty {
+impl<E: Default> KlPenalty<E> {
     /// Checks coefficient and clip.
     ///
     /// # Errors
@@ -108,6 +142,34 @@ impl KlPenalty {
     }
 }
 
+impl KlPenalty<LossKl> {
+    /// As [`validate`](Self::validate), and that an exact divergence is clipped as it can be: per
+    /// vocabulary entry, so neither over a sequence nor straight through.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`] naming the key.
+    pub fn validate_in_loss(&self) -> Result<(), ConfigError> {
+        self.validate()?;
+        let Some(clip) = self.clip.filter(|_| self.estimator == LossKl::Exact) else {
+            return Ok(());
+        };
+        if clip.level == ClipLevel::Sequence {
+            let allowed = "token with estimator = exact: its clip is per vocabulary entry";
+            return Err(ConfigError::new("clip.level", "sequence", allowed));
+        }
+        if clip.gradient == ClipGradient::StraightThrough {
+            let allowed = "zero with estimator = exact";
+            return Err(ConfigError::new(
+                "clip.gradient",
+                "straight_through",
+                allowed,
+            ));
+        }
+        Ok(())
+    }
+}
+
 /// KL terms per token, with what the clip did to them.
 ///
 /// At sequence level there is one term per completion; it is spread evenly over the completion's
@@ -120,7 +182,7 @@ pub struct KlTerms {
     pub clip_biases: Tensor<2>,
     /// `max(abs(log_r) - tau, 0)`, how far the clip moved the log-ratio, `[N, C]`, untracked.
     pub clip_excesses: Tensor<2>,
-    /// 1 where the clip acted (at sequence level `1 / |y_n|` on every token, so that the sum
+    /// 1 where the clip acted (of an exact KL: the probability of the entries it acted on; at sequence level `1 / |y_n|` on every token, so that the sum
     /// counts sequences), `[N, C]`, untracked.
     pub clip_counts: Tensor<2>,
 }

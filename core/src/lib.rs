@@ -66,7 +66,7 @@ pub use importance::{
 };
 pub use inject::inject;
 pub use kl::{
-    ClipGradient, ClipLevel, KlClip, KlEstimator, KlPenalty, KlTerms, estimate, kl_terms,
+    ClipGradient, ClipLevel, KlClip, KlEstimator, KlPenalty, KlTerms, LossKl, estimate, kl_terms,
 };
 pub use logprob::{
     TokenScores, token_entropies, token_logprobs, token_scores, token_scores_backward,

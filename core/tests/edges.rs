@@ -6,7 +6,7 @@ use burn::tensor::Tensor;
 use rlvr_core::advantage::{AdvantageConfig, Baseline, Degenerate, Scale, group_advantages};
 use rlvr_core::aggregate::{Aggregation, Denominators};
 use rlvr_core::grpo::{GrpoBatch, GrpoLossConfig};
-use rlvr_core::kl::{KlEstimator, KlPenalty};
+use rlvr_core::kl::{ClipGradient, ClipLevel, KlClip, KlPenalty, LossKl};
 use rlvr_core::surrogate::Surrogate;
 use support::{assert_near, from_vec, mask_from_vec, numbers};
 
@@ -102,7 +102,7 @@ fn impossible_configurations_are_named() {
     assert_eq!(loss_key(config), "surrogate.clip_low");
     let kl = KlPenalty {
         coef: f64::NAN,
-        estimator: KlEstimator::K1,
+        estimator: LossKl::K1,
         clip: None,
     };
     let config = GrpoLossConfig {
@@ -110,6 +110,27 @@ fn impossible_configurations_are_named() {
         ..GrpoLossConfig::default()
     };
     assert_eq!(loss_key(config), "kl.coef");
+    let exact_with = |level, gradient| GrpoLossConfig {
+        kl: Some(KlPenalty {
+            coef: 0.1,
+            estimator: LossKl::Exact,
+            clip: Some(KlClip {
+                tau: 1.0,
+                level,
+                gradient,
+            }),
+        }),
+        ..GrpoLossConfig::default()
+    };
+    assert!(
+        exact_with(ClipLevel::Token, ClipGradient::Zero)
+            .init()
+            .is_ok()
+    );
+    let over_sequence = exact_with(ClipLevel::Sequence, ClipGradient::Zero);
+    assert_eq!(loss_key(over_sequence), "kl.clip.level");
+    let straight = exact_with(ClipLevel::Token, ClipGradient::StraightThrough);
+    assert_eq!(loss_key(straight), "kl.clip.gradient");
     let aggregation = Aggregation::FixedLength { tokens: 0 };
     let config = GrpoLossConfig {
         aggregation,
@@ -155,6 +176,7 @@ fn one_token() -> GrpoBatch {
         sampler_logprobs: None,
         entropies: None,
         advantages: from_vec(vec![1.0], [1]),
+        exact_kl: None,
         token_penalties: None,
         completion_mask: mask_from_vec(vec![true], [1, 1]),
     }

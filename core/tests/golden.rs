@@ -7,7 +7,7 @@ use rlvr_core::aggregate::{Denominators, aggregate};
 use rlvr_core::exact_kl::{HeadPair, exact_kl, exact_kl_backward};
 use rlvr_core::grpo::{GrpoBatch, GrpoLossConfig};
 use rlvr_core::importance::importance_weights;
-use rlvr_core::kl::{KlEstimator, estimate, kl_terms};
+use rlvr_core::kl::{KlEstimator, KlTerms, estimate, kl_terms};
 use rlvr_core::logprob::{token_entropies, token_logprobs, token_scores, token_scores_backward};
 use rlvr_core::mask::{fill_outside, masked_sum};
 use rlvr_core::penalty::{penalty_to_go, sequence_penalties, token_penalties};
@@ -132,6 +132,7 @@ fn exact_kl_with_gradients_in_every_chunk_size() {
         let kl = exact_kl(heads.clone(), case.tau, bytes);
         assert_golden("values", &kl.values, &case.values);
         assert_golden("clip_biases", &kl.clip_biases, &case.clip_biases);
+        assert_golden("clip_excesses", &kl.clip_excesses, &case.clip_excesses);
         assert_golden("clip_fracs", &kl.clip_fracs, &case.clip_fracs);
         let grads = exact_kl_backward(heads.clone(), tensor(&golden.weights), case.tau, bytes);
         assert_golden("d_hidden", &grads.hidden, &case.d_hidden);
@@ -297,6 +298,12 @@ fn grpo_batch(golden: &GrpoGolden, case: &GrpoCase) -> GrpoBatch {
         policy_logprobs: tracked(&golden.policy_logprobs),
         old_logprobs: tensor(&golden.old_logprobs),
         ref_logprobs: Some(tensor(&golden.ref_logprobs)),
+        exact_kl: Some(KlTerms {
+            values: tracked(&golden.exact_kl),
+            clip_biases: tensor(&golden.exact_kl_biases),
+            clip_excesses: tensor(&golden.exact_kl_excesses),
+            clip_counts: tensor(&golden.exact_kl_fracs),
+        }),
         sampler_logprobs: Some(tensor(&golden.sampler_logprobs)),
         entropies: Some(tracked(&golden.entropies)),
         advantages: tensor(&golden.advantages),
@@ -319,6 +326,7 @@ fn the_loss_of_every_variant_with_gradients_and_sums() {
         let config: GrpoLossConfig = config(&case.config);
         let batch = grpo_batch(&golden, case);
         let (policy, entropies) = (batch.policy_logprobs.clone(), batch.entropies.clone());
+        let exact_kl = batch.exact_kl.clone().expect("given").values;
         let output = config.init().expect("valid").forward(batch, denominators);
         assert_close(name, &numbers(&output.loss), &[case.loss]);
 
@@ -336,6 +344,13 @@ fn the_loss_of_every_variant_with_gradients_and_sums() {
             &format!("{name} d_entropies"),
             &entropy_grad,
             &case.d_entropies.data,
+        );
+
+        let exact_grad = exact_kl.grad(&grads).map_or_else(zeros, |g| numbers(&g));
+        assert_close(
+            &format!("{name} d_exact_kl"),
+            &exact_grad,
+            &case.d_exact_kl.data,
         );
 
         let sums = output.sums.read().expect("readable");

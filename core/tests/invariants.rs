@@ -11,7 +11,9 @@ use rlvr_core::exact_kl::{HeadPair, exact_kl, exact_kl_backward};
 use rlvr_core::grpo::{GrpoBatch, GrpoLossConfig};
 use rlvr_core::head::rows_per_chunk;
 use rlvr_core::importance::{ImportanceBound, ImportanceCorrection, ImportanceLevel};
-use rlvr_core::kl::{ClipGradient, ClipLevel, KlClip, KlEstimator, KlPenalty, estimate, kl_terms};
+use rlvr_core::kl::{
+    ClipGradient, ClipLevel, KlClip, KlEstimator, KlPenalty, KlTerms, LossKl, estimate, kl_terms,
+};
 use rlvr_core::ratio::ratio;
 use rlvr_core::surrogate::{Surrogate, clipped_surrogate};
 use support::{assert_near, from_vec, mask_from_vec, numbers};
@@ -49,7 +51,7 @@ impl Layout {
     }
 }
 
-/// Loss, and gradients with respect to log-probs and entropies by row, counted positions only,
+/// Loss, and gradients with respect to log-probs, entropies and exact KL by row, counted positions only,
 /// after a check that all others are exactly zero.
 struct Outcome {
     loss: f64,
@@ -119,6 +121,7 @@ impl Rows {
             .map(|&row| self.advantages[row])
             .collect();
         let tracked = |column| self.lay_out(column, layout).autodiff().require_grad();
+        let effects = self.lay_out(&self.entropies, layout);
         GrpoBatch {
             policy_logprobs: tracked(&self.policy),
             old_logprobs: self.lay_out(&self.old, layout),
@@ -126,6 +129,12 @@ impl Rows {
             sampler_logprobs: Some(self.lay_out(&self.sampler, layout)),
             entropies: Some(tracked(&self.entropies)),
             advantages: from_vec(advantages, [layout.rows.len()]),
+            exact_kl: Some(KlTerms {
+                values: tracked(&self.penalties),
+                clip_biases: effects.clone(),
+                clip_excesses: effects.clone(),
+                clip_counts: effects,
+            }),
             token_penalties: Some(self.lay_out(&self.penalties, layout)),
             completion_mask: mask_from_vec(mask, [layout.rows.len(), layout.width]),
         }
@@ -136,6 +145,7 @@ impl Rows {
         let leaves = [
             batch.policy_logprobs.clone(),
             batch.entropies.clone().expect("given"),
+            batch.exact_kl.clone().expect("given").values,
         ];
         let loss = config
             .init()
@@ -200,16 +210,16 @@ fn configs() -> Vec<GrpoLossConfig> {
             ..GrpoLossConfig::grpo()
         },
         GrpoLossConfig {
-            kl: kl(
-                KlEstimator::K2,
-                ClipLevel::Token,
-                ClipGradient::StraightThrough,
-            ),
+            kl: kl(LossKl::K2, ClipLevel::Token, ClipGradient::StraightThrough),
             ..GrpoLossConfig::dr_grpo(7)
         },
         GrpoLossConfig {
-            kl: kl(KlEstimator::K3, ClipLevel::Sequence, ClipGradient::Zero),
+            kl: kl(LossKl::K3, ClipLevel::Sequence, ClipGradient::Zero),
             ..GrpoLossConfig::gspo()
+        },
+        GrpoLossConfig {
+            kl: kl(LossKl::Exact, ClipLevel::Token, ClipGradient::Zero),
+            ..GrpoLossConfig::dapo()
         },
         GrpoLossConfig {
             importance: Some(mask),

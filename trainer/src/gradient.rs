@@ -7,7 +7,10 @@
 use burn::module::Module;
 use burn::optim::GradientsParams;
 use burn::tensor::Tensor;
-use rlvr_core::{TokenScores, inject, token_scores, token_scores_backward};
+use rlvr_core::{
+    ExactKl, HeadGradients, HeadPair, TokenScores, exact_kl, exact_kl_backward, inject,
+    token_scores, token_scores_backward,
+};
 
 use crate::batch::MicroBatch;
 use crate::policy::decoder::Decoder;
@@ -22,6 +25,7 @@ pub struct ScoringSettings {
 }
 
 /// Forward state of a micro-batch, kept for the backward pass.
+#[derive(Debug)]
 pub struct Forward {
     /// Hidden states of the completion tokens divided by the temperature, `[M, D]`.
     hidden: Tensor<2>,
@@ -53,39 +57,93 @@ pub fn forward(policy: &Decoder, batch: &MicroBatch, settings: &ScoringSettings)
     }
 }
 
-/// Parameter gradients of a loss whose gradients with respect to the scores are given, `[M]` each.
+impl Forward {
+    /// KL(policy‖ref) over the whole vocabulary at each completion token, untracked; `self` is the
+    /// policy's pass.
+    pub fn exact_kl(&self, reference: &Self, tau: Option<f64>, max_logits_bytes: usize) -> ExactKl {
+        exact_kl(self.heads(reference), tau, max_logits_bytes)
+    }
+
+    fn heads(&self, reference: &Self) -> HeadPair {
+        HeadPair {
+            policy_hidden: self.hidden.clone().inner(),
+            policy_head: self.head.clone().inner(),
+            ref_hidden: reference.hidden.clone().inner(),
+            ref_head: reference.head.clone().inner(),
+        }
+    }
+}
+
+/// Gradients of a loss with respect to what was computed from the hidden states, `[M]` each.
+#[derive(Debug)]
+pub struct ScoreGradients<'a> {
+    /// With respect to the log-probs.
+    pub logprobs: Tensor<1>,
+    /// With respect to the entropies, if the loss has them.
+    pub entropies: Option<Tensor<1>>,
+    /// With respect to the exact KL, if the loss has it.
+    pub exact_kl: Option<ExactKlGradient<'a>>,
+}
+
+/// Gradient of a loss with respect to [`Forward::exact_kl`].
+#[derive(Debug)]
+pub struct ExactKlGradient<'a> {
+    /// With respect to its values, `[M]`.
+    pub values: Tensor<1>,
+    /// The reference's pass.
+    pub reference: &'a Forward,
+    /// The clip that was given.
+    pub tau: Option<f64>,
+}
+
+/// Parameter gradients of a loss whose gradients with respect to the scores are given.
 pub fn backward(
     policy: &Decoder,
     forward: Forward,
     batch: &MicroBatch,
-    grad_logprobs: Tensor<1>,
-    grad_entropies: Option<Tensor<1>>,
+    gradients: ScoreGradients<'_>,
     settings: &ScoringSettings,
 ) -> GradientsParams {
-    let Forward { hidden, head, .. } = forward;
-    let head_gradients = token_scores_backward(
-        hidden.clone().inner(),
-        head.clone().inner(),
+    let mut head_gradients = token_scores_backward(
+        forward.hidden.clone().inner(),
+        forward.head.clone().inner(),
         batch.targets.clone(),
-        grad_logprobs,
-        grad_entropies,
+        gradients.logprobs,
+        gradients.entropies,
         settings.max_logits_bytes,
     );
+    if let Some(kl) = gradients.exact_kl {
+        let heads = forward.heads(kl.reference);
+        let part = exact_kl_backward(heads, kl.values, kl.tau, settings.max_logits_bytes);
+        head_gradients = HeadGradients {
+            hidden: head_gradients.hidden + part.hidden,
+            head: head_gradients.head + part.head,
+        };
+    }
+    let Forward { hidden, head, .. } = forward;
     let surrogate = inject(hidden, head_gradients.hidden) + inject(head, head_gradients.head);
     GradientsParams::from_grads(surrogate.backward(), policy)
 }
 
-/// Log-probs of every completion token under frozen weights, one vector per row of `batch`.
+/// [`forward`] under frozen weights.
 ///
 /// # Panics
 /// If `frozen` records gradients: it must be the `valid()` form.
-pub fn logprobs(frozen: &Decoder, batch: &MicroBatch, settings: &ScoringSettings) -> Tensor<1> {
+pub fn frozen_forward(frozen: &Decoder, batch: &MicroBatch, settings: &ScoringSettings) -> Forward {
     let forward = forward(frozen, batch, settings);
     assert!(
         !forward.hidden.is_autodiff(),
-        "logprobs: the decoder must not record gradients"
+        "frozen_forward: the decoder must not record gradients"
     );
-    forward.scores.logprobs
+    forward
+}
+
+/// Log-probs of every completion token under frozen weights, `[M]`.
+///
+/// # Panics
+/// As [`frozen_forward`].
+pub fn logprobs(frozen: &Decoder, batch: &MicroBatch, settings: &ScoringSettings) -> Tensor<1> {
+    frozen_forward(frozen, batch, settings).scores.logprobs
 }
 
 /// Adds `gradients` of one micro-batch to those of the ones before.

@@ -26,6 +26,7 @@ pub mod grade;
 pub mod gradient;
 pub mod groups;
 pub mod interrupt;
+pub mod loss;
 pub mod memory;
 pub mod metrics;
 pub mod optimizer;

@@ -155,6 +155,7 @@ pub fn fill_update(metrics: &mut StepMetrics, outcome: &UpdateOutcome, has_refer
     metrics.entropy_mean = per_token(sums.entropy_sum);
     metrics.sampler_out_of_band_frac = per_token(sums.importance_bounded_tokens);
     if has_reference {
+        metrics.kl_policy_ref = per_token(sums.kl_policy_ref_sum);
         metrics.kl_policy_ref_k1 = per_token(sums.kl_policy_ref_k1_sum);
         metrics.kl_policy_ref_k3 = per_token(sums.kl_policy_ref_k3_sum);
         metrics.kl_clip_frac = Some(sums.kl_clip_frac());

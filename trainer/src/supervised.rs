@@ -7,7 +7,7 @@ use burn::tensor::{Tensor, TensorReadError};
 use thiserror::Error;
 
 use crate::batch::{MicroBatch, Row, microbatches};
-use crate::gradient::{ScoringSettings, accumulate, backward, forward};
+use crate::gradient::{ScoreGradients, ScoringSettings, accumulate, backward, forward};
 use crate::optimizer::{Optimizer, StepOutcome};
 use crate::policy::decoder::Decoder;
 use crate::record::Prompt;
@@ -87,8 +87,12 @@ pub fn supervised_step(
         let pass = forward(&policy, &batch, scoring);
         let logprobs = pass.scores.logprobs.clone();
         losses.push(logprobs.clone().sum());
-        let grad_logprobs = logprobs.full_like(-1.0 / num_tokens as f64);
-        let part = backward(&policy, pass, &batch, grad_logprobs, None, scoring);
+        let likelihood = ScoreGradients {
+            logprobs: logprobs.full_like(-1.0 / num_tokens as f64),
+            entropies: None,
+            exact_kl: None,
+        };
+        let part = backward(&policy, pass, &batch, likelihood, scoring);
         gradients = Some(accumulate(&policy, gradients, part));
     }
     let total = Tensor::cat(losses, 0)

@@ -8,15 +8,13 @@ use std::time::Instant;
 
 use burn::module::Module;
 use burn::optim::GradientsParams;
-use burn::tensor::{Device, Tensor};
-use rlvr_core::{
-    Aggregation, Denominators, GrpoBatch, GrpoLoss, KlPenalty, LossSums, penalty_to_go,
-    token_penalties,
-};
+use burn::tensor::{Device, TensorReadError};
+use rlvr_core::{Aggregation, Denominators, GrpoLoss, KlPenalty, LossSums};
 use thiserror::Error;
 
 use crate::batch::{MicroBatch, Row, microbatches};
-use crate::gradient::{ScoringSettings, accumulate, backward, forward, logprobs};
+use crate::gradient::{ScoringSettings, accumulate, logprobs};
+use crate::loss::{LossContext, microbatch_gradients};
 use crate::optimizer::{Optimizer, StepOutcome};
 use crate::policy::decoder::Decoder;
 use crate::record::PromptId;
@@ -64,18 +62,8 @@ pub struct UpdateOutcome {
 
 /// The device failed while a number was read.
 #[derive(Debug, Error)]
-#[error("read the loss from the device: {0}")]
-pub struct UpdateError(String);
-
-/// Everything an inner step needs besides the policy and the rows.
-struct Context<'a> {
-    loss: &'a GrpoLoss,
-    reference: Option<&'a Decoder>,
-    settings: &'a UpdateSettings,
-    device: Device,
-    /// True if a row whose advantage is zero still has a gradient.
-    needs_idle_rows: bool,
-}
+#[error("read the loss from the device")]
+pub struct UpdateError(#[from] TensorReadError);
 
 /// Moves `policy` by one step's rows; returns it with what happened. `old_logprobs` of every row
 /// that ran are filled in.
@@ -91,26 +79,32 @@ pub fn update(
     settings: &UpdateSettings,
 ) -> Result<(Decoder, UpdateOutcome), UpdateError> {
     let device = policy.head_weight().device().inner();
-    let needs_idle_rows = needs_idle_rows(loss) || settings.kl_in_reward.is_some();
-    let context = Context {
+    let context = LossContext {
         loss,
         reference,
-        settings,
+        scoring: settings.scoring,
+        kl_in_reward: settings.kl_in_reward,
         device,
-        needs_idle_rows,
     };
     let mut outcome = UpdateOutcome::default();
-    if !needs_idle_rows {
+    if !needs_idle_rows(&context) {
         outcome.num_idle_rows = rows.iter().filter(|row| row.advantage == 0.0).count();
     }
     let plan = inner_steps(rows.len(), settings);
     if plan.len() > 1 {
         let started = Instant::now();
-        freeze_old_logprobs(&policy.valid(), rows, &context)?;
+        freeze_old_logprobs(&policy.valid(), rows, &context, settings)?;
         outcome.frozen_secs += started.elapsed().as_secs_f64();
     }
     for members in plan {
-        let gradients = minibatch_gradients(&policy, rows, &members, &context, &mut outcome)?;
+        let gradients = minibatch_gradients(
+            &policy,
+            rows,
+            &members,
+            &context,
+            settings.max_tokens_per_microbatch,
+            &mut outcome,
+        )?;
         let Some((gradients, is_finite)) = gradients else {
             continue;
         };
@@ -133,9 +127,10 @@ pub fn update(
 
 /// True if rows of zero advantage move the gradient: through a KL or entropy term, or through a
 /// denominator that is local to the micro-batch.
-fn needs_idle_rows(loss: &GrpoLoss) -> bool {
-    let config = loss.config();
-    config.kl.is_some()
+fn needs_idle_rows(context: &LossContext<'_>) -> bool {
+    let config = context.loss.config();
+    context.kl_in_reward.is_some()
+        || config.kl.is_some()
         || config.entropy_coef != 0.0
         || matches!(config.aggregation, Aggregation::LocalTokenMean)
 }
@@ -163,16 +158,25 @@ fn inner_steps(num_rows: usize, settings: &UpdateSettings) -> Vec<Vec<usize>> {
 fn freeze_old_logprobs(
     frozen: &Decoder,
     rows: &mut [Row],
-    context: &Context,
+    context: &LossContext<'_>,
+    settings: &UpdateSettings,
 ) -> Result<(), UpdateError> {
-    let running: Vec<usize> = (0..rows.len())
-        .filter(|&row| context.needs_idle_rows || rows[row].advantage != 0.0)
-        .collect();
-    let found = score_rows(frozen, rows, &running, context.settings, &context.device)?;
+    let all: Vec<usize> = (0..rows.len()).collect();
+    let running = running(rows, &all, context);
+    let found = score_rows(frozen, rows, &running, settings, &context.device)?;
     for (row, logprobs) in running.into_iter().zip(found) {
         rows[row].old_logprobs = Some(logprobs);
     }
     Ok(())
+}
+
+/// Those of `members` that have a gradient.
+fn running(rows: &[Row], members: &[usize], context: &LossContext<'_>) -> Vec<usize> {
+    let needs_idle_rows = needs_idle_rows(context);
+    let members = members.iter().copied();
+    members
+        .filter(|&row| needs_idle_rows || rows[row].advantage != 0.0)
+        .collect()
 }
 
 /// Log-probs of the completion tokens of `members` under frozen weights, in their order.
@@ -191,7 +195,7 @@ pub fn score_rows(
     for batch in microbatches(&views, settings.max_tokens_per_microbatch) {
         let batch_rows: Vec<&Row> = batch.iter().map(|&view| views[view]).collect();
         let tensors = MicroBatch::new(&batch_rows, device);
-        let packed = read(logprobs(frozen, &tensors, &settings.scoring))?;
+        let packed = logprobs(frozen, &tensors, &settings.scoring).try_into_vec_as::<f32>()?;
         for (view, values) in batch.into_iter().zip(tensors.split(&packed)) {
             found[view] = values;
         }
@@ -204,7 +208,8 @@ fn minibatch_gradients(
     policy: &Decoder,
     rows: &mut [Row],
     members: &[usize],
-    context: &Context,
+    context: &LossContext<'_>,
+    max_tokens: usize,
     outcome: &mut UpdateOutcome,
 ) -> Result<Option<(GradientsParams, bool)>, UpdateError> {
     let denominators = Denominators {
@@ -214,17 +219,14 @@ fn minibatch_gradients(
             .sum(),
         num_sequences: members.len(),
     };
-    let running: Vec<usize> = members
-        .iter()
-        .copied()
-        .filter(|&row| context.needs_idle_rows || rows[row].advantage != 0.0)
-        .collect();
+    let running = running(rows, members, context);
     let views: Vec<&Row> = running.iter().map(|&row| &rows[row]).collect();
     let (mut gradients, mut sums, mut frozen) = (None, LossSums::default(), Vec::new());
-    for batch in microbatches(&views, context.settings.max_tokens_per_microbatch) {
+    for batch in microbatches(&views, max_tokens) {
         let batch_rows: Vec<&Row> = batch.iter().map(|&view| views[view]).collect();
         outcome.num_update_tokens += batch_rows.iter().map(|row| row.tokens.len()).sum::<usize>();
-        let part = microbatch_gradients(policy, &batch_rows, context, denominators, outcome)?;
+        let part = microbatch_gradients(policy, &batch_rows, context, denominators)?;
+        outcome.frozen_secs += part.frozen_secs;
         gradients = Some(accumulate(policy, gradients, part.gradients));
         sums.add(&part.sums);
         frozen.extend(
@@ -240,91 +242,4 @@ fn minibatch_gradients(
     let is_finite = sums.loss().is_finite();
     outcome.sums.add(&sums);
     Ok(gradients.map(|gradients| (gradients, is_finite)))
-}
-
-/// Result of one micro-batch.
-struct MicroBatchResult {
-    gradients: GradientsParams,
-    sums: LossSums,
-    /// Log-probs under the current weights, one vector per row.
-    old_logprobs: Vec<Vec<f32>>,
-}
-
-fn microbatch_gradients(
-    policy: &Decoder,
-    rows: &[&Row],
-    context: &Context,
-    denominators: Denominators,
-    outcome: &mut UpdateOutcome,
-) -> Result<MicroBatchResult, UpdateError> {
-    let scoring = &context.settings.scoring;
-    let batch = MicroBatch::new(rows, &context.device);
-    let started = Instant::now();
-    let ref_logprobs = context
-        .reference
-        .map(|reference| batch.unpack(logprobs(reference, &batch, scoring)));
-    outcome.frozen_secs += started.elapsed().as_secs_f64();
-
-    let pass = forward(policy, &batch, scoring);
-    let current = pass.scores.logprobs.clone();
-    let policy_logprobs = pass.scores.logprobs.clone().autodiff().require_grad();
-    let needs_entropy = context.loss.config().entropy_coef != 0.0;
-    let entropies = pass.scores.entropies.clone().autodiff();
-    let entropies = if needs_entropy {
-        entropies.require_grad()
-    } else {
-        entropies
-    };
-    // First inner step: the policy is its own old policy, no second forward is needed.
-    let old_logprobs = batch
-        .old_logprobs
-        .clone()
-        .unwrap_or_else(|| batch.unpack(current.clone()));
-    let penalties =
-        context
-            .settings
-            .kl_in_reward
-            .zip(ref_logprobs.clone())
-            .map(|(kl, reference)| {
-                let mask = batch.completion_mask.clone();
-                penalty_to_go(
-                    token_penalties(old_logprobs.clone(), reference, mask.clone(), kl),
-                    mask,
-                )
-            });
-    let output = context.loss.forward(
-        GrpoBatch {
-            policy_logprobs: batch.unpack(policy_logprobs.clone()),
-            old_logprobs,
-            ref_logprobs,
-            sampler_logprobs: Some(batch.sampler_logprobs.clone()),
-            entropies: Some(batch.unpack(entropies.clone())),
-            advantages: batch.advantages.clone(),
-            token_penalties: penalties,
-            completion_mask: batch.completion_mask.clone(),
-        },
-        denominators,
-    );
-    let loss_gradients = output.loss.backward();
-    let grad_logprobs = policy_logprobs
-        .grad(&loss_gradients)
-        .unwrap_or_else(|| current.zeros_like());
-    let grad_entropies = needs_entropy
-        .then(|| entropies.grad(&loss_gradients))
-        .flatten();
-    let gradients = backward(policy, pass, &batch, grad_logprobs, grad_entropies, scoring);
-    Ok(MicroBatchResult {
-        gradients,
-        sums: output
-            .sums
-            .read()
-            .map_err(|err| UpdateError(format!("{err:?}")))?,
-        old_logprobs: batch.split(&read(current)?),
-    })
-}
-
-fn read(values: Tensor<1>) -> Result<Vec<f32>, UpdateError> {
-    values
-        .try_into_vec_as::<f32>()
-        .map_err(|err| UpdateError(format!("{err:?}")))
 }

@@ -252,3 +252,86 @@ fn eval_prints_one_object_with_its_interval() {
     assert!(low <= value && value <= high && low < high);
     assert_eq!(found[0]["num_prompts"], 20);
 }
+
+/// Two small steps of a recipe; the lines of its `metrics.jsonl`.
+fn two_steps(command: &[&str], sets: &[&str]) -> (tempfile::TempDir, Vec<Value>) {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("run");
+    let mut args = command.to_vec();
+    args.extend(["--quiet", "--steps", "2", "--out", out.to_str().unwrap()]);
+    let small = [
+        "data.num_problems=100",
+        "eval.problems=10",
+        "eval.at_start=false",
+    ];
+    for set in small.iter().chain(sets) {
+        args.extend(["--set", set]);
+    }
+    let output = trainer(&args);
+    assert!(output.status.success(), "{}", words(&output));
+    let metrics = std::fs::read_to_string(out.join("metrics.jsonl")).unwrap();
+    let metrics = metrics.lines();
+    let metrics = metrics.map(|line| serde_json::from_str(line).unwrap());
+    (folder, metrics.collect())
+}
+
+#[test]
+fn the_kl_recipes_steer_their_coefficients_and_stay_finite() {
+    let small = [
+        "selection.prompts_per_step=4",
+        "rollout.group_size=4",
+        "rollout.max_slots=16",
+    ];
+    let (_folder, steps) = two_steps(&["--recipe", "tiny-kl"], &small);
+    let number = |step: usize, key: &str| steps[step][key].as_f64().unwrap();
+    // In step 1 the policy still is the reference; by step 2 it has moved.
+    assert!(number(0, "kl_policy_ref").abs() < 1e-6);
+    assert!(number(1, "kl_policy_ref") > 1e-6);
+    // Below its target of 0.01 nats: the controller lowers the weight.
+    assert!(number(1, "kl_coef") < number(0, "kl_coef"));
+
+    let (_folder, steps) = two_steps(&["--recipe", "tiny-reinforce"], &small);
+    let drift = steps[1]["kl_policy_ref_k3"].as_f64().unwrap();
+    assert!(drift > 0.0 && drift.is_finite());
+}
+
+#[test]
+fn sft_learns_worked_solutions_from_fresh_weights() {
+    let model = concat!(env!("CARGO_MANIFEST_DIR"), "/../fixtures/tiny");
+    let command = ["sft", "--recipe", "tiny-sft", "--model", model];
+    let sets = ["sft.batch_size=8", "sft.warmup_steps=0"];
+    let (folder, steps) = two_steps(&command, &sets);
+    let loss = |step: usize| steps[step]["loss"].as_f64().unwrap();
+    // Fresh weights know nothing: ln 99 nats per character.
+    assert!((loss(0) - 99_f64.ln()).abs() < 0.3, "{}", loss(0));
+    assert!(loss(1) < loss(0) - 0.1);
+    let saved = folder.path().join("run/checkpoints/step-000002/model");
+    let saved = saved.to_str().unwrap();
+    let found = lines(&trainer(&[
+        "eval",
+        "--model",
+        saved,
+        "--json",
+        "--problems",
+        "4",
+    ]));
+    assert_eq!(found[0]["num_prompts"], 4);
+}
+
+#[test]
+fn doctor_says_what_the_binary_can_do() {
+    let report = trainer(&["doctor"]);
+    assert!(report.status.success(), "{}", words(&report));
+    let text = String::from_utf8_lossy(&report.stdout).into_owned();
+    assert!(text.contains("cpu"), "{text}");
+    let recipes = trainer(&["doctor", "--recipes"]);
+    let text = String::from_utf8_lossy(&recipes.stdout).into_owned();
+    for name in ["tiny", "tiny-kl", "smollm2-add1", "gsm8k"] {
+        assert!(text.contains(name), "{name} is not in {text}");
+    }
+    let metrics = trainer(&["doctor", "--metrics"]);
+    let text = String::from_utf8_lossy(&metrics.stdout).into_owned();
+    for key in ["reward_mean", "kl_policy_ref_k3", "sampler_gap_max"] {
+        assert!(text.contains(key), "{key} is not in {text}");
+    }
+}

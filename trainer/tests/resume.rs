@@ -10,8 +10,14 @@ use std::time::Duration;
 const STEPS: u64 = 6;
 
 fn trainer(out: &Path, extra: &[&str]) -> Command {
+    let mut command = loud_trainer(out, extra);
+    command.arg("--quiet").stdout(Stdio::null());
+    command
+}
+
+fn loud_trainer(out: &Path, extra: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_trainer"));
-    command.args(extra).args(["--threads", "2", "--quiet"]);
+    command.args(extra).args(["--threads", "2"]);
     for set in [
         "run.steps=6",
         "selection.prompts_per_step=4",
@@ -28,7 +34,7 @@ fn trainer(out: &Path, extra: &[&str]) -> Command {
     }
     command
         .current_dir(out.parent().unwrap())
-        .stdout(Stdio::null())
+        .stdout(Stdio::piped())
         .stderr(Stdio::piped());
     command
 }
@@ -73,8 +79,7 @@ fn assert_same_run(left: &Path, right: &Path) {
 /// Kills the process (SIGKILL) as soon as `metrics.jsonl` has this many lines.
 fn kill_at(out: &Path, mut child: Child, num_lines: usize) {
     loop {
-        let text = std::fs::read_to_string(out.join("metrics.jsonl")).unwrap_or_default();
-        if text.lines().count() >= num_lines {
+        if num_lines_of(&out.join("metrics.jsonl")) >= num_lines {
             child.kill().unwrap();
             child.wait().unwrap();
             return;
@@ -111,6 +116,83 @@ fn a_killed_run_resumes_to_the_same_bytes() {
         complete(&killed, &["--resume", killed.to_str().unwrap()]);
         assert_same_run(&straight, &killed);
     }
+}
+
+/// Sends SIGINT, as Ctrl-C does, as soon as `metrics.jsonl` has this many lines.
+#[cfg(unix)]
+fn interrupt_at(out: &Path, child: &Child, num_lines: usize) {
+    while num_lines_of(&out.join("metrics.jsonl")) < num_lines {
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    let sent = Command::new("kill")
+        .args(["-INT", &child.id().to_string()])
+        .status()
+        .unwrap();
+    assert!(sent.success());
+}
+
+fn num_lines_of(path: &Path) -> usize {
+    std::fs::read_to_string(path).map_or(0, |text| text.lines().count())
+}
+
+#[cfg(unix)]
+#[test]
+fn ctrl_c_finishes_the_step_saves_and_says_how_to_go_on() {
+    let (folder, straight) = folder();
+    let stopped = folder.path().join("stopped");
+    let name = stopped.to_str().unwrap();
+    let child = loud_trainer(&stopped, &["--out", name]).spawn().unwrap();
+    // The line of step 0 and that of step 1, so the signal comes in step 2.
+    interrupt_at(&stopped, &child, 2);
+    let output = child.wait_with_output().unwrap();
+    let words = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{words}");
+    assert!(words.contains(&format!("--resume {name}")), "{words}");
+    let num_lines = num_lines_of(&stopped.join("metrics.jsonl"));
+    assert!(
+        (3..=STEPS as usize).contains(&num_lines),
+        "{num_lines} lines"
+    );
+    complete(&stopped, &["--resume", name]);
+    assert_same_run(&straight, &stopped);
+}
+
+#[test]
+fn numbers_that_stay_non_finite_stop_the_run_and_save_nothing_damaged() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("broken");
+    // An entropy coefficient beyond f32 makes every loss infinite, and the weights stay as they are.
+    let output = trainer(&out, &["--out", out.to_str().unwrap()])
+        .args(["--set", "loss.entropy_coef=1e300"])
+        .args(["--set", "update.max_consecutive_skips=2"])
+        .output()
+        .unwrap();
+    let words = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{words}");
+    for word in ["not finite in 3 steps", "grad_norm", "update.learning_rate"] {
+        assert!(words.contains(word), "{word:?} is not in {words}");
+    }
+    let metrics = std::fs::read_to_string(out.join("metrics.jsonl")).unwrap();
+    let last = metrics.lines().last().unwrap();
+    assert!(last.contains("\"step\":3"), "{last}");
+    let saved = out.join("checkpoints/step-000003/model/model.safetensors");
+    let (saved, embedded) = (std::fs::read(saved).unwrap(), embedded_weights());
+    assert!(tensors(&saved).iter().all(|value| value.is_finite()));
+    assert_eq!(tensors(&saved).len(), tensors(&embedded).len());
+}
+
+fn embedded_weights() -> Vec<u8> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures/tiny/model.safetensors");
+    std::fs::read(path).unwrap()
+}
+
+/// Every number of a safetensors file in f32.
+fn tensors(bytes: &[u8]) -> Vec<f32> {
+    let header = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    let numbers = bytes[8 + header..].chunks_exact(4);
+    numbers
+        .map(|four| f32::from_le_bytes(four.try_into().unwrap()))
+        .collect()
 }
 
 #[test]

@@ -4,9 +4,13 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
 
-use burn::module::Module;
-use burn::tensor::Device;
-use rlvr_core::{Aggregation, GrpoLoss, GrpoLossConfig, KlEstimator, KlPenalty};
+use burn::module::{Module, ModuleVisitor, Param};
+use burn::tensor::activation::log_softmax;
+use burn::tensor::{Device, Gradients, Tensor, TensorData};
+use rlvr_core::{
+    Aggregation, ClipGradient, ClipLevel, GrpoLoss, GrpoLossConfig, KlClip, KlEstimator, KlPenalty,
+    LossKl,
+};
 use trainer::batch::Row;
 use trainer::gradient::ScoringSettings;
 use trainer::optimizer::{Optimizer, OptimizerSettings, Schedule, with_stable_ids};
@@ -163,7 +167,11 @@ fn idle_rows_run_when_another_term_needs_them() {
         clip: None,
     };
     let with_kl = GrpoLossConfig {
-        kl: Some(kl),
+        kl: Some(KlPenalty {
+            coef: 0.1,
+            estimator: LossKl::K3,
+            clip: None,
+        }),
         ..GrpoLossConfig::default()
     };
     let (_, outcome) = run(&mut rows(), with_kl, &settings());
@@ -176,6 +184,112 @@ fn idle_rows_run_when_another_term_needs_them() {
     assert_eq!(outcome.num_idle_rows, 0);
     // The policy still is the reference: nothing to penalise.
     assert!(outcome.sums.kl_policy_ref_k3_sum.abs() < 1e-9);
+}
+
+#[test]
+fn the_exact_kl_has_the_gradient_of_the_whole_vocabulary() {
+    let coef = 0.3;
+    for tau in [None, Some(0.02)] {
+        let clip = tau.map(|tau| KlClip {
+            tau,
+            level: ClipLevel::Token,
+            gradient: ClipGradient::Zero,
+        });
+        let kl = KlPenalty {
+            coef,
+            estimator: LossKl::Exact,
+            clip,
+        };
+        let loss = GrpoLossConfig {
+            kl: Some(kl),
+            ..GrpoLossConfig::default()
+        };
+        let mut rows = rows();
+        // Nothing but the KL term moves.
+        rows.iter_mut().for_each(|row| row.advantage = 0.0);
+        let loss = loss.init().unwrap();
+        let (policy, reference) = (policy(), other_policy().valid());
+        let reference = Some(&reference);
+        for max_tokens_per_microbatch in [24, 4096] {
+            let settings = UpdateSettings {
+                max_tokens_per_microbatch,
+                ..settings()
+            };
+            let mut rows = rows.clone();
+            let mut optimizer = optimizer();
+            let policy = policy.clone();
+            let (_, outcome) = update(
+                policy,
+                &mut optimizer,
+                &mut rows,
+                &loss,
+                reference,
+                &settings,
+            )
+            .unwrap();
+            let (value, norm) = exact_kl_by_autodiff(&rows, coef, tau);
+            close(outcome.sums.kl_loss, value, 1e-4);
+            close(outcome.grad_norms[0], norm, 1e-4);
+            assert_eq!(outcome.sums.num_kl_clipped > 0.0, tau.is_some());
+        }
+    }
+}
+
+fn other_policy() -> Decoder {
+    let device = Device::default().autodiff();
+    with_stable_ids(Decoder::init(&model(), 4, &device))
+}
+
+/// Mean KL(policy‖ref) per completion token times `coef` with full logits on the tape, row by row,
+/// and the global norm of its gradient.
+fn exact_kl_by_autodiff(rows: &[Row], coef: f64, tau: Option<f64>) -> (f64, f64) {
+    let (policy, reference) = (policy(), other_policy());
+    let device = Device::default().autodiff();
+    let num_tokens: usize = rows.iter().map(Row::num_completion_tokens).sum();
+    let mut total = Tensor::<1>::zeros([1], &device);
+    for row in rows {
+        let tokens: Vec<i64> = row.tokens.iter().map(|&t| i64::from(t)).collect();
+        let width = tokens.len();
+        let tokens = Tensor::from_data(TensorData::new(tokens, [1, width]), &device);
+        let logprobs = |decoder: &Decoder| {
+            let hidden = decoder.hidden(tokens.clone()).squeeze_dim::<2>(0);
+            let before = row.num_prompt_tokens - 1..width - 1;
+            let logits = hidden
+                .slice([before])
+                .matmul(decoder.head_weight().transpose());
+            log_softmax(logits, 1)
+        };
+        let (p, q) = (logprobs(&policy), logprobs(&reference).detach());
+        let log_ratio = p.clone() - q;
+        let clipped = match tau {
+            None => log_ratio,
+            Some(tau) => log_ratio.clamp(-tau, tau),
+        };
+        total = total + (p.exp() * clipped).sum();
+    }
+    let loss = total * (coef / num_tokens as f64);
+    let value = loss.clone().into_scalar::<f32>();
+    let gradients = loss.backward();
+    let mut norm = SquaredNorm {
+        gradients: &gradients,
+        sum: 0.0,
+    };
+    policy.visit(&mut norm);
+    (f64::from(value), norm.sum.sqrt())
+}
+
+struct SquaredNorm<'a> {
+    gradients: &'a Gradients,
+    sum: f64,
+}
+
+impl ModuleVisitor for SquaredNorm<'_> {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        if let Some(gradient) = param.val().grad(self.gradients) {
+            let gradient = gradient.into_data();
+            self.sum += gradient.iter::<f64>().map(|g| g * g).sum::<f64>();
+        }
+    }
 }
 
 #[test]
@@ -201,6 +315,27 @@ fn several_inner_steps_use_the_log_probs_of_the_start() {
             assert!((frozen - taken).abs() < 2e-6, "{frozen} against {taken}");
         }
     }
+}
+
+#[test]
+fn recomputed_activations_give_the_same_gradient() {
+    let loss = GrpoLossConfig::default().init().unwrap();
+    let norm = |device: Device| {
+        let policy = with_stable_ids(Decoder::init(&model(), 3, &device));
+        let moved = update(
+            policy,
+            &mut optimizer(),
+            &mut rows(),
+            &loss,
+            None,
+            &settings(),
+        );
+        moved.unwrap().1.grad_norms[0]
+    };
+    let device = Device::default().autodiff();
+    let kept = norm(device.clone());
+    assert!(kept > 1e-3);
+    close(norm(device.gradient_checkpointing()), kept, 1e-6);
 }
 
 #[test]

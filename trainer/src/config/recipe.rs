@@ -15,6 +15,11 @@ const EMBEDDED: &[(&str, &str)] = &[
         include_str!("../../recipes/smollm2-add1.toml"),
     ),
     ("tiny", include_str!("../../recipes/tiny.toml")),
+    ("tiny-kl", include_str!("../../recipes/tiny-kl.toml")),
+    (
+        "tiny-reinforce",
+        include_str!("../../recipes/tiny-reinforce.toml"),
+    ),
     ("tiny-sft", include_str!("../../recipes/tiny-sft.toml")),
 ];
 

@@ -54,6 +54,7 @@ define_metrics! {
         kl_old_policy_k3: number["nats"] "KL(old, policy) per token, estimator k3.";
     }
     group "KL and entropy" {
+        kl_policy_ref: number["nats"] "KL(policy, reference) per token as the loss penalises it: its estimator or the exact divergence, clip included.";
         kl_policy_ref_k1: number["nats"] "KL(policy, reference) per token, estimator k1.";
         kl_policy_ref_k3: number["nats"] "KL(policy, reference) per token, estimator k3.";
         kl_coef: number["1"] "Coefficient of the KL term.";
