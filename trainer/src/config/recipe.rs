@@ -10,6 +10,7 @@ pub const DEFAULT_RECIPE: &str = "tiny";
 /// The recipes that the binary carries, by name.
 const EMBEDDED: &[(&str, &str)] = &[
     ("gsm8k", include_str!("../../recipes/gsm8k.toml")),
+    ("qwen-mul", include_str!("../../recipes/qwen-mul.toml")),
     (
         "smollm2-add1",
         include_str!("../../recipes/smollm2-add1.toml"),
