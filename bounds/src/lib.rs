@@ -5,23 +5,23 @@
 //!
 //! | id | module | bounds | assumes | standing |
 //! | --- | --- | --- | --- | --- |
-//! | T1 | [`theorem1`] | the whole error | all that its three parts assume | weakest part |
-//! | S1, S2 | [`hoeffding`] | sampling error | prompts independent of the policy and of each other; bounded score | certified |
-//! | S3 | [`bernstein`] | sampling error | as S2 | certified |
-//! | S4 | [`bernoulli`] | sampling error | as S2 | certified |
-//! | S5 | [`betting`] | sampling error | as S2, order fixed | certified |
-//! | S6 | [`student`], [`bootstrap`] | sampling error | many prompts | plug-in |
-//! | S7 | [`fixed`] | floor and ceiling | as its parts | weakest part |
-//! | P1, P2 | [`pac_bayes`] | sampling error on training prompts | a prior chosen beforehand | certified |
-//! | P3 | [`finite_class`] | sampling error on training prompts | a class or code chosen beforehand | certified |
-//! | P4 | [`ornstein_uhlenbeck`] | the KL of P1 | SGD is a diffusion | model-based |
-//! | R1 to R7 | [`reward_shift`] | error of a learned reward | draws of the reward's own distribution | see there |
-//! | C1 to C6 | [`clip`] | bias of clipped KL | completions drawn from the policy | see there |
-//! | A1 to A5 | [`budget`] | - | known costs | rule |
+//! | T1 | [`mod@theorem1`] | the whole error | all that its three parts assume | weakest part |
+//! | S1, S2 | [`mod@hoeffding`] | sampling error | prompts independent of the policy and of each other; bounded score | certified |
+//! | S3 | [`mod@bernstein`] | sampling error | as S2 | certified |
+//! | S4 | [`mod@bernoulli`] | sampling error | as S2 | certified |
+//! | S5 | [`mod@betting`] | sampling error | as S2, order fixed | certified |
+//! | S6 | [`mod@student`], [`mod@bootstrap`] | sampling error | many prompts | plug-in |
+//! | S7 | [`mod@fixed`] | floor and ceiling | as its parts | weakest part |
+//! | P1, P2 | [`mod@pac_bayes`] | sampling error on training prompts | a prior chosen beforehand | certified |
+//! | P3 | [`mod@finite_class`] | sampling error on training prompts | a class or code chosen beforehand | certified |
+//! | P4 | [`mod@ornstein_uhlenbeck`] | the KL of P1 | SGD is a diffusion | model-based |
+//! | R1 to R7 | [`mod@reward_shift`] | error of a learned reward | draws of the reward's own distribution | see there |
+//! | C1 to C6 | [`mod@clip`] | bias of clipped KL | completions drawn from the policy | see there |
+//! | A1 to A5 | [`mod@budget`] | - | known costs | rule |
 //!
 //! Every theorem returns a [`Bound`]: value, delta, id, inputs and standing. Half-width functions
 //! return bare numbers and claim nothing. Prompts that influenced the policy are another *type*
-//! than held-out ones, and no fixed-policy theorem takes it; see [`sample`].
+//! than held-out ones, and no fixed-policy theorem takes it; see [`mod@sample`].
 //!
 //! Conventions: n prompts, k rollouts each, b the length of the score's range, natural
 //! logarithms, log-ratios in nats, bounds in reward units. Certified bounds are guarantees and

@@ -1,5 +1,7 @@
 //! Every formula against numbers from an independent implementation.
 
+#![allow(clippy::unwrap_used, reason = "a test panics by design")]
+
 use std::collections::BTreeMap;
 
 use rlvr_bounds::*;
