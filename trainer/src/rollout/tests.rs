@@ -9,12 +9,12 @@ use crate::policy::decoder::tests::tiny_config;
 use crate::record::StopReason;
 use crate::seed::Stage;
 
-fn letters(tokens: &[u32]) -> String {
+pub(super) fn letters(tokens: &[u32]) -> String {
     tokens.iter().map(|t| char::from(b'A' + *t as u8)).collect()
 }
 
 /// Prompts of 3 to 60 tokens; every seventh token is the stop token 0.
-fn requests(num_prompts: usize, num_completions: u32) -> Vec<Request> {
+pub(super) fn requests(num_prompts: usize, num_completions: u32) -> Vec<Request> {
     let tokens =
         |prompt: usize| (0..3 + prompt * 19 % 58).map(move |t| (t * (prompt + 3)) as u32 % 48);
     (0..num_prompts)
@@ -28,7 +28,7 @@ fn requests(num_prompts: usize, num_completions: u32) -> Vec<Request> {
         .collect()
 }
 
-fn config() -> RolloutConfig {
+pub(super) fn config() -> RolloutConfig {
     RolloutConfig {
         max_new_tokens: 24,
         ..RolloutConfig::default()
@@ -36,7 +36,7 @@ fn config() -> RolloutConfig {
 }
 
 /// Weights large enough that distributions are far from uniform.
-fn decoder(model: &ModelConfig) -> Decoder {
+pub(super) fn decoder(model: &ModelConfig) -> Decoder {
     use burn::module::{Module, ModuleMapper, Param};
     struct Louder;
     impl ModuleMapper for Louder {
@@ -47,7 +47,7 @@ fn decoder(model: &ModelConfig) -> Decoder {
     Decoder::init(model, 2, &Device::default()).map(&mut Louder)
 }
 
-fn roll_out(config: &RolloutConfig, requests: &[Request]) -> RolloutOutput {
+pub(super) fn roll_out(config: &RolloutConfig, requests: &[Request]) -> RolloutOutput {
     let model = tiny_config();
     Engine::new(&model, config.clone())
         .roll_out(
@@ -79,7 +79,7 @@ fn error(config: &RolloutConfig, requests: &[Request]) -> RolloutError {
 }
 
 /// Tokens, log-probs and entropies, bit for bit.
-fn assert_same(got: &[Completion], expected: &[Completion], what: &str) {
+pub(super) fn assert_same(got: &[Completion], expected: &[Completion], what: &str) {
     assert_eq!(got.len(), expected.len(), "{what}");
     for (got, expected) in got.iter().zip(expected) {
         assert!(got == expected, "{what}:\n{got:?}\nis not\n{expected:?}");
