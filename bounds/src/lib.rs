@@ -71,7 +71,7 @@ pub use bound::{Bound, Input, Standing};
 pub use budget::{
     Allocation, PairRate, RolloutChoice, alloc_prompts_pairs, k_star_hoeffding, k_star_variance,
 };
-pub use clip::tail::{clip_bias, grid_price};
+pub use clip::tail::{certify_lower_tail, clip_bias, grid_price};
 pub use clip::threshold::clip_objective_asym;
 pub use clip::{
     RenyiTail, Tail, clip_objective, free_lower_tail, free_lower_tail_weak, renyi_tail,

@@ -547,6 +547,10 @@ fn betting() {
     let (lo, hi) = betting_ci_grid(&x, DELTA, 1000).unwrap();
     golden.is("F12.grid_lo", lo);
     golden.is("F12.grid_hi", hi);
+    let few: Vec<f64> = (0..12).map(|i| 1.0 - f64::from(5 * i % 7) / 20.0).collect();
+    let (lo, hi) = betting_ci(&few, DELTA).unwrap();
+    golden.is("F12.few_lo", lo);
+    golden.is("F12.few_hi", hi);
     golden.done();
 }
 

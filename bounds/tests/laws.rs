@@ -411,3 +411,31 @@ fn floors_and_ceilings_pay_for_their_side() {
         "the lower tail is free"
     );
 }
+
+#[test]
+fn the_union_over_the_grid_is_paid_for() {
+    // Weights of exactly 1: both means are known, so what is left is the price of the union.
+    let lw = vec![0.0; 300];
+    let sample = Sample::held_out(Rows::new(&lw, 3).unwrap());
+    let l2 = Bound::estimate("L2", 0.04).unwrap();
+    let share = 0.05 / 4.0;
+    let expected = |c: f64| {
+        let body = kl_upper(1.0, 100, share, Range::new(0.0, c).unwrap()).unwrap();
+        let tail = kl_upper(0.0, 100, share, Range::UNIT).unwrap();
+        (body * 0.04).sqrt() + tail
+    };
+    let found = certify_reward_shift(&sample, &l2, &[1.0, 2.0], 0.05).unwrap();
+    let best = expected(1.0).min(expected(2.0));
+    assert!(
+        (found.value() - best).abs() < 1e-12,
+        "{} {best}",
+        found.value()
+    );
+    let abs_e = Bound::estimate("E|e|", 0.1).unwrap();
+    let found = certify_hockey_stick(&sample, &abs_e, &[1.0, 2.0], 0.05).unwrap();
+    let tail = kl_upper(0.0, 100, 0.025, Range::UNIT).unwrap();
+    assert!((found.value() - 0.1 - tail).abs() < 1e-12);
+    let free = certify_lower_tail(2.0, 0.1).unwrap();
+    assert!((free.value() - 0.1 * (-3_f64).exp()).abs() < 1e-15);
+    assert_eq!((free.standing(), free.delta()), (Standing::Certified, 0.0));
+}

@@ -34,6 +34,7 @@ pub mod policy;
 pub mod progress;
 pub mod prompts;
 pub mod record;
+pub mod report;
 pub mod reward;
 pub mod rollout;
 pub mod run;

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use trainer::cli::{Cli, Command};
-use trainer::commands::{doctor, eval, generate, grade, score, train};
+use trainer::commands::{bounds, doctor, eval, generate, grade, plan, report, score, train};
 use trainer::failure::Failure;
 
 fn main() -> ExitCode {
@@ -25,6 +25,9 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Eval(args) => eval::run(&args)?,
         Command::Generate(args) => generate::run(&args, &mut io::stdout().lock())?,
         Command::Score(args) => score::run(&args, &mut io::stdout().lock())?,
+        Command::Report(args) => report::run(&args, &mut io::stdout().lock())?,
+        Command::Bounds(args) => bounds::run(&args, &mut io::stdout().lock())?,
+        Command::Plan(args) => plan::run(&args, &mut io::stdout().lock())?,
         Command::Doctor(args) => print!("{}", doctor::doctor(&args)),
         Command::Grade(args) => {
             return grade::run(&args, &mut io::stdout().lock()).map(ExitCode::from);

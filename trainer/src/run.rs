@@ -118,6 +118,7 @@ impl Run<'_> {
             if self.is_eval_due(state.counters.step) {
                 summary.last_eval = Some(self.evaluate(&mut state, &mut metrics)?);
             }
+            self.roll_out_afresh(&state, &mut metrics)?;
             self.finish_step(&state, metrics, summary.is_interrupted)?;
         }
         summary.step = state.counters.step;
@@ -248,7 +249,8 @@ impl Run<'_> {
             .collect()
     }
 
-    fn update_settings(&self, step: u64) -> UpdateSettings {
+    /// How a step's rows become optimizer steps.
+    pub fn update_settings(&self, step: u64) -> UpdateSettings {
         let config = &self.session.config;
         UpdateSettings {
             inner_epochs: config.update.inner_epochs,
@@ -274,7 +276,8 @@ impl Run<'_> {
         Ok(Some(report))
     }
 
-    fn is_eval_due(&self, step: u64) -> bool {
+    /// True if the policy is evaluated after this step.
+    pub fn is_eval_due(&self, step: u64) -> bool {
         let eval = &self.session.config.eval;
         let is_last = step == self.last_step();
         let is_due = eval.every.is_some_and(|every| step.is_multiple_of(every));

@@ -5,6 +5,8 @@
 //!   config.toml         the resolved configuration; a recipe that repeats the run
 //!   metrics.jsonl       one line per step
 //!   eval.jsonl          one line per evaluated problem
+//!   fresh.jsonl         one line per prompt rolled out afresh for the report
+//!   report.json, .html  predictions beside measurements
 //!   completions.jsonl   one line per logged rollout, with its reward and the reason
 //!   checkpoints/        see the module `checkpoint`
 //!   lock                held while a process writes here
@@ -165,6 +167,11 @@ impl RunDir {
     /// Logged rollouts.
     pub fn completions(&self) -> PathBuf {
         self.path.join("completions.jsonl")
+    }
+
+    /// Fresh rollouts.
+    pub fn fresh(&self) -> PathBuf {
+        self.path.join("fresh.jsonl")
     }
 
     /// Checkpoints.

@@ -1,10 +1,13 @@
 //! The files a run writes while it runs: metrics, completions, evaluated problems.
 
+use std::path::Path;
+
 use serde::Serialize;
 
 use crate::metrics::{JsonlLog, LogError, StepMetrics};
 use crate::progress::Progress;
 use crate::record::{Group, PromptId, StopReason};
+use crate::report::fresh::FreshLine;
 use crate::run_dir::RunDir;
 
 /// The open files of a run.
@@ -12,6 +15,7 @@ pub struct RunLog {
     metrics: JsonlLog,
     completions: JsonlLog,
     evaluations: JsonlLog,
+    fresh: JsonlLog,
     max_completions: usize,
     save_secs: Option<f64>,
     /// The live view.
@@ -66,6 +70,7 @@ impl RunLog {
             metrics: JsonlLog::create(&dir.metrics())?,
             completions: JsonlLog::create(&dir.completions())?,
             evaluations: JsonlLog::create(&dir.eval())?,
+            fresh: JsonlLog::create(&dir.fresh())?,
             max_completions: max_completions.unwrap_or(usize::MAX),
             save_secs: None,
             progress,
@@ -82,7 +87,7 @@ impl RunLog {
         max_completions: Option<usize>,
         progress: Progress,
     ) -> Result<Self, LogError> {
-        for path in [dir.metrics(), dir.completions(), dir.eval()] {
+        for path in [dir.metrics(), dir.completions(), dir.eval(), dir.fresh()] {
             match std::fs::remove_file(&path) {
                 Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
                     return Err(LogError::Io {
@@ -110,11 +115,13 @@ impl RunLog {
         let (metrics, _) = JsonlLog::resume(&dir.metrics(), step)?;
         let (completions, _) = JsonlLog::resume(&dir.completions(), step)?;
         let (evaluations, _) = JsonlLog::resume(&dir.eval(), step)?;
+        let (fresh, _) = JsonlLog::resume(&dir.fresh(), step)?;
         let max_completions = max_completions.unwrap_or(usize::MAX);
         Ok(Self {
             metrics,
             completions,
             evaluations,
+            fresh,
             max_completions,
             save_secs: None,
             progress,
@@ -208,6 +215,19 @@ impl RunLog {
         Ok(())
     }
 
+    /// Appends a prompt that was rolled out afresh.
+    ///
+    /// # Errors
+    /// If the disk refuses.
+    pub fn fresh(&mut self, line: &FreshLine) -> Result<(), LogError> {
+        self.fresh.append(line)
+    }
+
+    /// Where completions go.
+    pub fn completions_path(&self) -> &Path {
+        self.completions.path()
+    }
+
     /// Makes everything durable.
     ///
     /// # Errors
@@ -215,7 +235,8 @@ impl RunLog {
     pub fn sync(&self) -> Result<(), LogError> {
         self.metrics.sync()?;
         self.completions.sync()?;
-        self.evaluations.sync()
+        self.evaluations.sync()?;
+        self.fresh.sync()
     }
 }
 

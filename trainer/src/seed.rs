@@ -29,6 +29,8 @@ pub enum Stage {
     Bootstrap = 7,
     /// The `generate` command.
     Generate = 8,
+    /// Fresh rollouts for the report.
+    Report = 20,
 }
 
 /// A counter-based stream of random numbers.

@@ -127,6 +127,18 @@ pub fn clip_bias(l: &Distribution<'_>, tau: f64, kl_coef: f64) -> Result<Bound> 
     Ok(Bound::new("C1", Standing::PlugIn, 0.0, value, named))
 }
 
+/// C2 as a bound on the lower tail's share of the clip bias, `kl_coef e^(-tau - 1)`: certified,
+/// with no failure probability at all.
+///
+/// # Errors
+/// If `tau` or `kl_coef` is negative.
+pub fn certify_lower_tail(tau: f64, kl_coef: f64) -> Result<Bound> {
+    let kl_coef = check_not_negative("kl_coef", kl_coef)?;
+    let value = kl_coef * free_lower_tail(tau)?;
+    let named = inputs([("tau", tau), ("kl_coef", kl_coef)]);
+    Ok(Bound::new("C2", Standing::Certified, 0.0, value, named))
+}
+
 /// Log of a count of thresholds: what a grid of `thresholds` adds to `log(4/delta)` when tau is
 /// picked on the same sample.
 ///

@@ -1,9 +1,12 @@
 //! One file per command.
 
+pub mod bounds;
 pub mod doctor;
 pub mod eval;
 pub mod generate;
 pub mod grade;
 mod lines;
+pub mod plan;
+pub mod report;
 pub mod score;
 pub mod train;

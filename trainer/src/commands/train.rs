@@ -271,7 +271,7 @@ fn dry_run(session: &Session, memory: &RunMemory) -> Result<(), Failure> {
 }
 
 fn conclude(summary: &RunSummary, dir: &Path, store: &CheckpointStore) -> Result<(), Failure> {
-    let dir = dir.display();
+    let (path, dir) = (dir, dir.display());
     if summary.is_interrupted {
         println!(
             "stopped after step {} and saved; go on with: trainer --resume {dir}",
@@ -291,6 +291,9 @@ fn conclude(summary: &RunSummary, dir: &Path, store: &CheckpointStore) -> Result
     }
     if let Some(report) = &summary.last_eval {
         show("after ", report);
+    }
+    if let Some(words) = super::report::conclude(path)? {
+        println!("{words}");
     }
     println!("run directory: {dir}  (config.toml, metrics.jsonl, completions.jsonl, eval.jsonl)");
     if let Some(checkpoint) = store.latest_valid()?.found {

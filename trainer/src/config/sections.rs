@@ -10,6 +10,7 @@ use super::update_section::UpdateSection;
 use crate::advantage::AdvantageSection;
 use crate::control::ControlConfig;
 use crate::dataset::{DataConfig, PromptConfig};
+use crate::report::fresh::ReportSection;
 use crate::reward::{RewardConfig, VerifierConfig};
 use crate::rollout::RolloutConfig;
 use crate::selection::SelectionConfig;
@@ -44,6 +45,8 @@ pub struct RunConfig {
     pub update: UpdateSection,
     /// Held-out evaluation.
     pub eval: EvalSection,
+    /// Fresh rollouts and the bounds beside them.
+    pub report: ReportSection,
     /// What is saved, and how often.
     pub checkpoint: CheckpointSection,
     /// What is written besides metrics.
@@ -71,6 +74,7 @@ impl RunConfig {
         self.control.validate(self.loss.kl.is_some())?;
         self.update.validate()?;
         self.eval.validate()?;
+        self.report.validate()?;
         self.checkpoint.validate()?;
         self.log.validate()?;
         self.sft.validate()?;

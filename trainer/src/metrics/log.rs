@@ -103,6 +103,11 @@ impl JsonlLog {
             .map_err(|source| io_error("write", &self.path, source))
     }
 
+    /// The file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Makes everything appended so far durable; called before a checkpoint is saved.
     pub fn sync(&self) -> Result<(), LogError> {
         self.file
