@@ -129,6 +129,12 @@ impl Comparer<'_> {
             (Value::Percent(x), Value::Percent(y)) => self.exprs(x, y),
             (Value::Percent(x), Value::Expr(y)) => self.percent(x, y, true),
             (Value::Expr(x), Value::Percent(y)) => self.percent(y, x, false),
+            (Value::Quantity(x, u), Value::Quantity(y, v)) if u == "degree" && v == "radian" => {
+                self.exprs(&Expr::Apply(Function::Degree, vec![x.clone()]), y)
+            }
+            (Value::Quantity(x, u), Value::Quantity(y, v)) if u == "radian" && v == "degree" => {
+                self.exprs(x, &Expr::Apply(Function::Degree, vec![y.clone()]))
+            }
             (Value::Quantity(x, u), Value::Quantity(y, v)) => {
                 let reason = self.exprs(x, y);
                 if !is_true(reason) || same_unit(u, v) {
@@ -434,6 +440,13 @@ impl Comparer<'_> {
             (Value::Conditional(x, c), Value::Conditional(y, d)) => {
                 self.in_order_of(&[(x, y), (c, d)])
             }
+            // A condition behind a comma.
+            (Value::Conditional(x, c), Value::List(_, y)) => {
+                self.matching_sizes(&[(**x).clone(), (**c).clone()], y)
+            }
+            (Value::List(_, x), Value::Conditional(y, c)) => {
+                self.matching_sizes(x, &[(**y).clone(), (**c).clone()])
+            }
             (Value::Quantified(p, x), Value::Quantified(q, y)) => {
                 if p != q {
                     Reason::DifferentPart
@@ -478,10 +491,11 @@ impl Comparer<'_> {
         if self.policy.bare_list == BareList::Ordered {
             return self.in_order(a, b);
         }
-        if a.len() != b.len() {
-            return Reason::DifferentSize;
-        }
-        self.matching(a, b)
+        self.matching_sizes(a, b)
+    }
+
+    fn matching_sizes(&mut self, a: &[Value], b: &[Value]) -> Reason {
+        if a.len() == b.len() { self.matching(a, b) } else { Reason::DifferentSize }
     }
 
     /// Members in any order, repeated ones merged.

@@ -217,8 +217,12 @@ impl<'p> Comparer<'p> {
         self.evaluator.prec = POINT_PRECISION;
         let is_positive = self.policy.domain == Domain::Positive;
         let mut num_equal = 0usize;
-        for index in 0..NUM_POINTS {
-            let at = point(index, variables, is_positive);
+        // Where the first points say too little, positive ones follow: roots and logarithms.
+        for index in 0..NUM_POINTS.saturating_mul(2) {
+            if index >= NUM_POINTS && num_equal >= ENOUGH_POINTS {
+                break;
+            }
+            let at = point(index, variables, is_positive || index >= NUM_POINTS);
             match self.seen(a, b, &at) {
                 Err(Unknown::Exhausted) => return Reason::Undecided,
                 Err(_) if is_positive => {}

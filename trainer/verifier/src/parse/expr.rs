@@ -130,7 +130,7 @@ impl<'a> Parser<'a> {
         let before = self.at.checked_sub(1).and_then(|at| self.tokens.get(at));
         match kind {
             Kind::Digits(_) => {
-                before.is_some_and(|token| matches!(token.kind, Kind::Mark(')' | '}' | ']')))
+                before.is_some_and(|token| matches!(token.kind, Kind::Mark(')' | '}' | ']' | '!')))
             }
             Kind::Mark('.') => false,
             Kind::Mark('|') => self.bars == 0,

@@ -143,6 +143,18 @@ impl<'a> Parser<'a> {
         self.builder.apply(Function::Log, arguments)
     }
 
+    /// `\int_0^1 …` and `\lim_{x \to 0} …`: equal only to themselves.
+    pub(super) fn opaque(&mut self, name: &str) -> Built<Expr> {
+        let mut text = String::from(name);
+        while let Some(Kind::Mark(mark @ ('_' | '^'))) = self.peek() {
+            self.bump();
+            text.push(mark);
+            self.subscript(&mut text)?;
+        }
+        let body = self.nested(Self::term)?;
+        Ok(Expr::Apply(Function::Named(text), vec![body]))
+    }
+
     /// `\sum_{k=1}^{n} …`: expanded between small integers, an opaque form elsewhere.
     pub(super) fn big_operator(&mut self, name: &str) -> Built<Expr> {
         self.expect(Kind::Mark('_'))?;

@@ -11,12 +11,18 @@ use crate::parse::words::{greek, is_condition, is_operand_word, is_product_of_na
 use crate::parse::{Parser, refuse};
 use crate::tree::{Expr, Function, Relation, Value};
 
+/// What stands for members that are left out.
+pub(super) const ELLIPSIS: &str = "…";
+
 impl<'a> Parser<'a> {
     pub(super) fn item(&mut self) -> Built<Value> {
         self.nested(Self::item_inner)
     }
 
     fn item_inner(&mut self) -> Built<Value> {
+        if self.ellipsis() {
+            return Ok(Value::Text(String::from(ELLIPSIS)));
+        }
         if let Some(prefix) = self.quantifier() {
             let inner = self.item()?;
             return Ok(Value::Quantified(prefix, Box::new(inner)));
@@ -28,7 +34,7 @@ impl<'a> Parser<'a> {
     fn quantifier(&mut self) -> Option<String> {
         let prefix = match self.peek()? {
             Kind::Command(
-                name @ ("forall" | "exists" | "nexists" | "lim" | "neg" | "therefore"),
+                name @ ("forall" | "exists" | "nexists" | "neg" | "therefore"),
             ) => name,
             _ => return None,
         };
@@ -242,6 +248,14 @@ impl<'a> Parser<'a> {
         if self.take(Kind::Mark('_')) {
             name.push('_');
             self.subscript(&mut name).ok()?;
+        }
+        let is_inverse = [Kind::Mark('^'), Kind::Mark('{'), Kind::Mark('-'), Kind::Digits("1"), Kind::Mark('}')]
+            .iter()
+            .enumerate()
+            .all(|(ahead, kind)| self.peek_at(ahead) == Some(*kind));
+        if is_inverse {
+            name.push_str("^-1");
+            self.skip(5);
         }
         if self.peek() == Some(Kind::Mark('(')) {
             self.bump();

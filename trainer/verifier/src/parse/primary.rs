@@ -103,6 +103,12 @@ impl<'a> Parser<'a> {
     /// True if a word without an operator before it is a factor.
     pub(super) fn word_is_factor(&self, word: &str) -> bool {
         let is_text = self.token(0).is_some_and(|token| token.is_text);
+        let is_time = matches!(word, "a" | "p")
+            && self.peek_at(1) == Some(Kind::Mark('.'))
+            && self.peek_at(2) == Some(Kind::Word("m"));
+        if is_time {
+            return false;
+        }
         if is_operand_word(word) {
             return true;
         }
@@ -128,8 +134,7 @@ impl<'a> Parser<'a> {
                     | "lfloor"
                     | "lceil"
                     | "infty"
-                    | "sum"
-                    | "prod"
+                    | "sum" | "prod" | "int" | "lim"
             )
     }
 
@@ -201,10 +206,19 @@ impl<'a> Parser<'a> {
         }
     }
 
+    fn has_comma_here(&self) -> bool {
+        self.partners.get(self.at).copied().flatten().is_some_and(|partner| partner.has_comma)
+    }
+
     /// One letter, with subscript and primes, or applied to arguments.
     fn letter(&mut self, letter: &str) -> Built<Expr> {
         self.bump();
         let is_plain = !matches!(self.peek(), Some(Kind::Mark('_' | '\'')));
+        let takes_list = self.peek() == Some(Kind::Mark('(')) && self.has_comma_here();
+        if takes_list {
+            let arguments = self.arguments()?;
+            return Ok(Expr::Apply(Function::Named(letter.to_string()), arguments));
+        }
         if is_plain && !FUNCTION_LETTERS.contains(&letter) {
             return Ok(self.single(letter));
         }
@@ -327,6 +341,7 @@ impl<'a> Parser<'a> {
                 self.bars_of(Kind::Command("Vert"), Function::Named(String::from("norm")))
             }
             "sum" | "prod" => self.big_operator(name),
+            "int" | "iint" | "iiint" | "oint" | "lim" => self.opaque(name),
             _ if LETTERS.contains(&name) => self.name(name.to_string()),
             _ if ACCENTS.contains(&name) => self.accented(name),
             "angle" | "triangle" | "measuredangle" => {

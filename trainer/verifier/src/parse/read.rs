@@ -255,6 +255,9 @@ fn parse_with(
     if !parser.is_at_end() || parser.currency.is_some() {
         return Err(Reason::AnswerUnparsable);
     }
+    if matches!(&value, Value::Text(text) if text == super::item::ELLIPSIS) {
+        return Err(Reason::AnswerUnparsable);
+    }
     // The common case needs no comparison.
     if matches!(
         value,
@@ -428,21 +431,21 @@ fn levelled(tokens: &[Token<'_>], policy: &Policy) -> String {
     text
 }
 
-/// `5 m`: a number, a blank and one letter that is a unit's.
+/// `5 m`, `9.8 m/s^2`: behind a number and a blank, letters that are units as a whole.
 fn letter_unit(tokens: &[Token<'_>], policy: &Policy) -> Option<Value> {
-    let (last, rest) = tokens.split_last()?;
-    let Kind::Word(word @ ("m" | "g" | "s" | "h" | "L" | "N" | "J" | "W" | "V" | "K")) = last.kind
-    else {
-        return None;
-    };
-    let name = crate::unit::usual_name(word)?;
-    if last.gap != Gap::Blank || last.is_text {
-        return None;
+    let start = tokens.windows(2).position(|pair| {
+        matches!(pair, [number, letter]
+            if matches!(number.kind, Kind::Digits(_) | Kind::Mark('}' | ')'))
+                && letter.gap == Gap::Blank
+                && !letter.is_text
+                && matches!(letter.kind, Kind::Word(word) if word.chars().count() == 1))
+    })?;
+    let mut upright = tokens.to_vec();
+    for token in upright.iter_mut().skip(start.saturating_add(1)) {
+        token.is_text = true;
     }
-    match parse(rest, Comma::Plain, policy) {
-        Ok(Value::Expr(expr)) if expr.exact().is_some() => {
-            Some(Value::Quantity(expr, String::from(name)))
-        }
+    match parse(&upright, Comma::Plain, policy) {
+        Ok(value @ Value::Quantity(..)) => Some(value),
         _ => None,
     }
 }

@@ -390,7 +390,12 @@ impl<'a> Parser<'a> {
                 Some(Kind::Mark('&')) => self.bump(),
                 Some(Kind::Mark(',')) if self.peek_at(1) == Some(Kind::Mark('&')) => self.bump(),
                 None => return refuse(),
+                Some(Kind::Word("otherwise")) => {
+                    self.bump();
+                    row.push(Value::Text(String::from("otherwise")));
+                }
                 _ => {
+                    while self.take_word(&["if", "when", "for"]) {}
                     row.push(self.item()?);
                     count = count.saturating_add(1);
                     // A comma before the end of a row, as case distinctions have it.
