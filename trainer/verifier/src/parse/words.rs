@@ -91,7 +91,7 @@ pub(crate) fn is_product_of_names(word: &str) -> bool {
     let is_ascending = word
         .as_bytes()
         .windows(2)
-        .all(|pair| matches!(pair, [a, b] if a < b));
+        .all(|pair| matches!(pair, [a, b] if a.saturating_add(1) == *b));
     length == 1
         || ((length <= 3 || is_ascending && length <= 6)
             && !SHORT_WORDS.contains(&word.to_ascii_lowercase().as_str()))
