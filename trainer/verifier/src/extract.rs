@@ -4,7 +4,7 @@
 use alloc::string::String;
 
 use crate::parse::{Answer, read};
-use crate::policy::{Extraction, Policy};
+use crate::policy::{Extraction, Policy, SeveralBoxes};
 use crate::segment::{Segment, boxes, last_run, last_value, math};
 use crate::verdict::{Reason, Source};
 
@@ -31,7 +31,7 @@ pub(crate) fn extract(completion: &str, policy: &Policy) -> Result<Found, (Reaso
     if text.trim().is_empty() {
         return Err((Reason::EmptyAnswer, Source::Nothing));
     }
-    if let Some(result) = boxed(text) {
+    if let Some(result) = boxed(text, policy) {
         return result;
     }
     if policy.extraction == Extraction::Boxed {
@@ -68,7 +68,7 @@ pub(crate) fn extract(completion: &str, policy: &Policy) -> Result<Found, (Reaso
 /// Finds the answer of a reference: the same rules, and the whole text where they find nothing.
 pub(crate) fn extract_reference(reference: &str, policy: &Policy) -> Result<Found, Reason> {
     let text = prepare(reference, policy);
-    if let Some(result) = boxed(text) {
+    if let Some(result) = boxed(text, policy) {
         return result.map_err(|(reason, _)| reason);
     }
     if let Some(cut) = marker(text).or_else(|| phrase(text)) {
@@ -91,18 +91,32 @@ fn prepare<'a>(text: &'a str, policy: &Policy) -> &'a str {
     let start = (excess..text.len())
         .find(|&at| text.is_char_boundary(at))
         .unwrap_or(excess);
-    let text = text.get(start..).unwrap_or("");
+    let mut text = text.get(start..).unwrap_or("");
+    if let Some(count) = policy.tail_chars {
+        let from = match count.checked_sub(1) {
+            Some(last) => text.char_indices().rev().nth(last).map_or(0, |(at, _)| at),
+            None => text.len(),
+        };
+        text = text.get(from..).unwrap_or("");
+    }
     text.rsplit_once("</think>")
         .map_or(text, |(_, after)| after)
 }
 
 /// Rule 1.
-fn boxed(text: &str) -> Option<Result<Found, (Reason, Source)>> {
+fn boxed(text: &str, policy: &Policy) -> Option<Result<Found, (Reason, Source)>> {
     let boxes = boxes(text);
     if boxes.is_unterminated {
         return Some(Err((Reason::UnterminatedBox, Source::Box)));
     }
-    let joined = join(text, &boxes.found)?;
+    let found = match policy.several_boxes {
+        SeveralBoxes::Joined => boxes.found.as_slice(),
+        SeveralBoxes::Last => {
+            let last = boxes.found.len().saturating_sub(1);
+            boxes.found.get(last..).unwrap_or(&[])
+        }
+    };
+    let joined = join(text, found)?;
     Some(Ok(Found {
         text: joined,
         source: Source::Box,

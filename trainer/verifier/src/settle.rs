@@ -320,7 +320,10 @@ fn chain(
         (2, 0 | 1) if !is_first_name && approximate.is_none() && is_equation(&first, &last) => {
             Ok(Value::Chain(Box::new(first), rest))
         }
-        _ => Ok(last),
+        _ => Ok(match first {
+            Value::Expr(Expr::Name(name)) => named(name, last),
+            _ => last,
+        }),
     }
 }
 
