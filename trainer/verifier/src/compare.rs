@@ -495,7 +495,11 @@ impl Comparer<'_> {
     }
 
     fn matching_sizes(&mut self, a: &[Value], b: &[Value]) -> Reason {
-        if a.len() == b.len() { self.matching(a, b) } else { Reason::DifferentSize }
+        if a.len() == b.len() {
+            self.matching(a, b)
+        } else {
+            Reason::DifferentSize
+        }
     }
 
     /// Members in any order, repeated ones merged.

@@ -49,7 +49,13 @@ fn check(name: &str, minimum: usize) {
         if verdict.correct != case.expect || !is_expected_reason {
             wrong.push(format!(
                 "{}: {:?} {code}, expected {:?} {:?}: {} / {} (read: {:?})",
-                case.id, verdict.correct, case.expect, case.reason, case.gold, case.answer, verdict.extracted
+                case.id,
+                verdict.correct,
+                case.expect,
+                case.reason,
+                case.gold,
+                case.answer,
+                verdict.extracted
             ));
         }
         let forward = equal(&case.gold, &case.answer, &policy);
@@ -65,7 +71,12 @@ fn check(name: &str, minimum: usize) {
             assert_ne!(reason, Reason::InternalDefect, "{}", case.id);
         }
     }
-    assert!(wrong.is_empty(), "{} of {name}:\n{}", wrong.len(), wrong.join("\n"));
+    assert!(
+        wrong.is_empty(),
+        "{} of {name}:\n{}",
+        wrong.len(),
+        wrong.join("\n")
+    );
 }
 
 macro_rules! files {
@@ -97,5 +108,9 @@ fn enough_cases_expect_a_wrong_answer() {
     let num_false = all.iter().filter(|case| case.expect == Some(false)).count();
     println!("{} cases, {num_false} of them wrong answers", all.len());
     assert!(all.len() >= 600);
-    assert!(num_false * 10 >= all.len() * 4, "{num_false} of {}", all.len());
+    assert!(
+        num_false * 10 >= all.len() * 4,
+        "{num_false} of {}",
+        all.len()
+    );
 }

@@ -56,12 +56,22 @@ fn check(written: &str, policy: &Policy) {
     assert!(all.len() >= 10);
     for completion in all {
         let verdict = gold.grade(&completion);
-        assert_eq!(verdict.correct, Some(true), "{written} / {completion}: {}", verdict.reason);
+        assert_eq!(
+            verdict.correct,
+            Some(true),
+            "{written} / {completion}: {}",
+            verdict.reason
+        );
     }
     for near in neighbours(value) {
         for completion in notations(near, &near.to_string()) {
             let verdict = gold.grade(&completion);
-            assert_eq!(verdict.correct, Some(false), "{written} / {completion}: {}", verdict.reason);
+            assert_eq!(
+                verdict.correct,
+                Some(false),
+                "{written} / {completion}: {}",
+                verdict.reason
+            );
         }
     }
 }
@@ -76,7 +86,8 @@ fn gsm8k_references_are_read_and_told_apart() {
     let mut num_read = 0;
     for name in ["train.jsonl", "test.jsonl"] {
         let path = std::path::Path::new(&folder).join(name);
-        let text = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+        let text =
+            std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
         for line in text.lines() {
             let row: Value = serde_json::from_str(line).expect("an object");
             let answer = row["answer"].as_str().expect("an answer");
@@ -96,8 +107,11 @@ fn math_references_are_read() {
         return;
     };
     let text = std::fs::read_to_string(&path).expect("the file of RLVR_MATH_FILE");
-    let rows: Vec<Value> = serde_json::from_str(&text)
-        .unwrap_or_else(|_| text.lines().map(|line| serde_json::from_str(line).expect("an object")).collect());
+    let rows: Vec<Value> = serde_json::from_str(&text).unwrap_or_else(|_| {
+        text.lines()
+            .map(|line| serde_json::from_str(line).expect("an object"))
+            .collect()
+    });
     let policy = Policy::default();
     let mut unread = Vec::new();
     for row in &rows {
@@ -110,6 +124,14 @@ fn math_references_are_read() {
             Err(reason) => unread.push(format!("{answer} ({reason})")),
         }
     }
-    println!("{} of {} references read; not: {}", rows.len() - unread.len(), rows.len(), unread.join(", "));
-    assert!(unread.len() * 100 <= rows.len(), "more than 1 % cannot be read");
+    println!(
+        "{} of {} references read; not: {}",
+        rows.len() - unread.len(),
+        rows.len(),
+        unread.join(", ")
+    );
+    assert!(
+        unread.len() * 100 <= rows.len(),
+        "more than 1 % cannot be read"
+    );
 }

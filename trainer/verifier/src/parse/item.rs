@@ -33,9 +33,7 @@ impl<'a> Parser<'a> {
 
     fn quantifier(&mut self) -> Option<String> {
         let prefix = match self.peek()? {
-            Kind::Command(
-                name @ ("forall" | "exists" | "nexists" | "neg" | "therefore"),
-            ) => name,
+            Kind::Command(name @ ("forall" | "exists" | "nexists" | "neg" | "therefore")) => name,
             _ => return None,
         };
         self.bump();
@@ -249,10 +247,16 @@ impl<'a> Parser<'a> {
             name.push('_');
             self.subscript(&mut name).ok()?;
         }
-        let is_inverse = [Kind::Mark('^'), Kind::Mark('{'), Kind::Mark('-'), Kind::Digits("1"), Kind::Mark('}')]
-            .iter()
-            .enumerate()
-            .all(|(ahead, kind)| self.peek_at(ahead) == Some(*kind));
+        let is_inverse = [
+            Kind::Mark('^'),
+            Kind::Mark('{'),
+            Kind::Mark('-'),
+            Kind::Digits("1"),
+            Kind::Mark('}'),
+        ]
+        .iter()
+        .enumerate()
+        .all(|(ahead, kind)| self.peek_at(ahead) == Some(*kind));
         if is_inverse {
             name.push_str("^-1");
             self.skip(5);

@@ -134,7 +134,10 @@ impl<'a> Parser<'a> {
                     | "lfloor"
                     | "lceil"
                     | "infty"
-                    | "sum" | "prod" | "int" | "lim"
+                    | "sum"
+                    | "prod"
+                    | "int"
+                    | "lim"
             )
     }
 
@@ -207,7 +210,11 @@ impl<'a> Parser<'a> {
     }
 
     fn has_comma_here(&self) -> bool {
-        self.partners.get(self.at).copied().flatten().is_some_and(|partner| partner.has_comma)
+        self.partners
+            .get(self.at)
+            .copied()
+            .flatten()
+            .is_some_and(|partner| partner.has_comma)
     }
 
     /// One letter, with subscript and primes, or applied to arguments.

@@ -61,7 +61,9 @@ impl Formula {
     fn write(&self, choices: &mut Choices) -> String {
         match self {
             Formula::Integer(value) => value.to_string(),
-            Formula::Quotient(top, bottom) => quotient(&top.to_string(), &bottom.to_string(), choices),
+            Formula::Quotient(top, bottom) => {
+                quotient(&top.to_string(), &bottom.to_string(), choices)
+            }
             Formula::Name(name) => name.to_string(),
             Formula::Pi => choices.pick(&["\\pi ", "π", "{\\pi}"]).to_string(),
             Formula::Root(radicand) => match choices.below(3) {
@@ -120,7 +122,11 @@ fn rewrite(formula: &Formula, choices: &mut Choices) -> Formula {
     let inner = match formula {
         Formula::Sum(a, b) => {
             let (a, b) = (Box::new(rewrite(a, choices)), Box::new(rewrite(b, choices)));
-            if choices.below(2) == 0 { Formula::Sum(b, a) } else { Formula::Sum(a, b) }
+            if choices.below(2) == 0 {
+                Formula::Sum(b, a)
+            } else {
+                Formula::Sum(a, b)
+            }
         }
         Formula::Product(a, b) => match (&**a, &**b) {
             (Formula::Sum(x, y), _) if choices.below(2) == 0 => {
@@ -130,12 +136,16 @@ fn rewrite(formula: &Formula, choices: &mut Choices) -> Formula {
             }
             _ => Formula::Product(Box::new(rewrite(b, choices)), Box::new(rewrite(a, choices))),
         },
-        Formula::Negative(a) => Formula::Product(Box::new(Formula::Integer(-1)), Box::new(rewrite(a, choices))),
+        Formula::Negative(a) => Formula::Product(
+            Box::new(Formula::Integer(-1)),
+            Box::new(rewrite(a, choices)),
+        ),
         Formula::Power(a, 2) => Formula::Product(a.clone(), Box::new(rewrite(a, choices))),
         Formula::Quotient(top, bottom) => Formula::Quotient(top * 3, bottom * 3),
         Formula::Root(n) => Formula::Over(Box::new(Formula::Root(n * 4)), 2),
         Formula::Over(a, n) => {
-            let twice = Formula::Product(Box::new(Formula::Integer(2)), Box::new(rewrite(a, choices)));
+            let twice =
+                Formula::Product(Box::new(Formula::Integer(2)), Box::new(rewrite(a, choices)));
             Formula::Over(Box::new(twice), n * 2)
         }
         other => other.clone(),
@@ -144,7 +154,10 @@ fn rewrite(formula: &Formula, choices: &mut Choices) -> Formula {
         0 => Formula::Negative(Box::new(Formula::Negative(Box::new(inner)))),
         1 => {
             let more = Formula::Sum(Box::new(inner), Box::new(Formula::Name('x')));
-            Formula::Sum(Box::new(more), Box::new(Formula::Negative(Box::new(Formula::Name('x')))))
+            Formula::Sum(
+                Box::new(more),
+                Box::new(Formula::Negative(Box::new(Formula::Name('x')))),
+            )
         }
         _ => inner,
     }

@@ -20,13 +20,23 @@ fn verdict(a: &str, b: &str) -> Verdict {
 #[track_caller]
 fn must_be_equal(a: &str, b: &str) {
     let verdict = verdict(a, b);
-    assert_eq!(verdict.correct, Some(true), "{}: {a}  against  {b}", verdict.reason);
+    assert_eq!(
+        verdict.correct,
+        Some(true),
+        "{}: {a}  against  {b}",
+        verdict.reason
+    );
 }
 
 #[track_caller]
 fn must_differ(a: &str, b: &str) {
     let verdict = verdict(a, b);
-    assert_eq!(verdict.correct, Some(false), "{}: {a}  against  {b}", verdict.reason);
+    assert_eq!(
+        verdict.correct,
+        Some(false),
+        "{}: {a}  against  {b}",
+        verdict.reason
+    );
 }
 
 proptest! {

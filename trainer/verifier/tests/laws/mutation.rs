@@ -6,17 +6,104 @@ use crate::formula::Choices;
 
 /// Pieces of answers, whole and broken.
 const PIECES: &[&str] = &[
-    "\\frac", "{", "}", "{1}", "{2}", "\\sqrt", "[", "]", "(", ")", "\\left", "\\right", "1", "23", ".", ",", ";", " ",
-    "-", "+", "*", "/", "^", "_", "=", "<", ">", "\\le", "\\pm", "\\pi", "x", "y", "e", "i", "\\infty", "\\cup", "\\{",
-    "\\}", "|", "\\text{", "cm", "%", "\\%", "$", "\\boxed{", "####", "the answer is ", "\\sin", "\\log", "!", "°",
-    "\\circ", "\\begin{pmatrix}", "\\end{pmatrix}", "&", "\\\\", "\\overline", "...", "e9", "10^", "99999999", "√", "²",
-    "½", "∞", "\u{202e}", "é", "𝑥", "\\binom", "\\sum_{k=1}^{", "\\mathbb{R}", "\\in", "or", " and ", "\n", "0.", "\\!",
-    "{,}", ":", "A", "(A)", "**", "`", "\\", "</think>", "\\quad", "\\cdot", "\\forall", "if", "mod", "\\lfloor",
+    "\\frac",
+    "{",
+    "}",
+    "{1}",
+    "{2}",
+    "\\sqrt",
+    "[",
+    "]",
+    "(",
+    ")",
+    "\\left",
+    "\\right",
+    "1",
+    "23",
+    ".",
+    ",",
+    ";",
+    " ",
+    "-",
+    "+",
+    "*",
+    "/",
+    "^",
+    "_",
+    "=",
+    "<",
+    ">",
+    "\\le",
+    "\\pm",
+    "\\pi",
+    "x",
+    "y",
+    "e",
+    "i",
+    "\\infty",
+    "\\cup",
+    "\\{",
+    "\\}",
+    "|",
+    "\\text{",
+    "cm",
+    "%",
+    "\\%",
+    "$",
+    "\\boxed{",
+    "####",
+    "the answer is ",
+    "\\sin",
+    "\\log",
+    "!",
+    "°",
+    "\\circ",
+    "\\begin{pmatrix}",
+    "\\end{pmatrix}",
+    "&",
+    "\\\\",
+    "\\overline",
+    "...",
+    "e9",
+    "10^",
+    "99999999",
+    "√",
+    "²",
+    "½",
+    "∞",
+    "\u{202e}",
+    "é",
+    "𝑥",
+    "\\binom",
+    "\\sum_{k=1}^{",
+    "\\mathbb{R}",
+    "\\in",
+    "or",
+    " and ",
+    "\n",
+    "0.",
+    "\\!",
+    "{,}",
+    ":",
+    "A",
+    "(A)",
+    "**",
+    "`",
+    "\\",
+    "</think>",
+    "\\quad",
+    "\\cdot",
+    "\\forall",
+    "if",
+    "mod",
+    "\\lfloor",
 ];
 
 fn soup(choices: &mut Choices, length: u64) -> String {
     let count = choices.below(length) + 1;
-    (0..count).map(|_| PIECES[choices.below(PIECES.len() as u64) as usize]).collect()
+    (0..count)
+        .map(|_| PIECES[choices.below(PIECES.len() as u64) as usize])
+        .collect()
 }
 
 /// Cuts, doubles, swaps or replaces a piece of a text.
@@ -25,8 +112,11 @@ fn mutated(text: &str, choices: &mut Choices) -> String {
     let at = choices.below(chars.len() as u64 + 1) as usize;
     let length = choices.below(4) as usize;
     let end = (at + length).min(chars.len());
-    let (before, piece, after): (String, String, String) =
-        (chars[..at].iter().collect(), chars[at..end].iter().collect(), chars[end..].iter().collect());
+    let (before, piece, after): (String, String, String) = (
+        chars[..at].iter().collect(),
+        chars[at..end].iter().collect(),
+        chars[end..].iter().collect(),
+    );
     match choices.below(4) {
         0 => format!("{before}{after}"),
         1 => format!("{before}{piece}{piece}{after}"),
@@ -46,7 +136,12 @@ fn cases() -> Vec<String> {
         for line in std::fs::read_to_string(&path).expect("a case file").lines() {
             let value: serde_json::Value = serde_json::from_str(line).expect("a case");
             for key in ["gold", "answer"] {
-                texts.extend(value.get(key).and_then(|text| text.as_str()).map(String::from));
+                texts.extend(
+                    value
+                        .get(key)
+                        .and_then(|text| text.as_str())
+                        .map(String::from),
+                );
             }
         }
     }
@@ -73,19 +168,28 @@ fn mutated_cases_get_a_verdict() {
     let mut choices = Choices(0x5eed_0001);
     let mut num_true = 0u32;
     for _ in 0..50_000 {
-        let pick = |choices: &mut Choices| texts[choices.below(texts.len() as u64) as usize].clone();
+        let pick =
+            |choices: &mut Choices| texts[choices.below(texts.len() as u64) as usize].clone();
         let text = pick(&mut choices);
         let mut a = mutated(&text, &mut choices);
         if choices.below(2) == 0 {
             a = mutated(&a, &mut choices);
         }
-        let b = if choices.below(2) == 0 { text } else { pick(&mut choices) };
+        let b = if choices.below(2) == 0 {
+            text
+        } else {
+            pick(&mut choices)
+        };
         let completion = soup(&mut choices, 12);
         check(&grade(&b, &a, &policy), &a);
         check(&grade(&b, &completion, &policy), &completion);
         let (forward, backward) = (equal(&a, &b, &policy), equal(&b, &a, &policy));
         if forward.correct.is_some() && backward.correct.is_some() {
-            assert_eq!((forward.correct, forward.reason), (backward.correct, backward.reason), "{a} / {b}");
+            assert_eq!(
+                (forward.correct, forward.reason),
+                (backward.correct, backward.reason),
+                "{a} / {b}"
+            );
         }
         let itself = equal(&a, &a, &policy);
         assert_ne!(itself.correct, Some(false), "{a}: {}", itself.reason);
@@ -102,10 +206,21 @@ fn work_is_bounded_for_long_and_deep_texts() {
         for count in [100, 5_000] {
             let text = piece.repeat(count);
             check(&grade(&text, &text, &policy), &text);
-            check(&grade("5", &format!("\\boxed{{{text}}}"), &policy), &format!("\\boxed{{{text}}}"));
+            check(
+                &grade("5", &format!("\\boxed{{{text}}}"), &policy),
+                &format!("\\boxed{{{text}}}"),
+            );
         }
     }
-    for (open, close) in [("(", ")"), ("{", "}"), ("\\frac{1}{", "}"), ("\\sqrt{", "}"), ("|", "|"), ("2^{", "}"), ("-", "")] {
+    for (open, close) in [
+        ("(", ")"),
+        ("{", "}"),
+        ("\\frac{1}{", "}"),
+        ("\\sqrt{", "}"),
+        ("|", "|"),
+        ("2^{", "}"),
+        ("-", ""),
+    ] {
         for depth in [10, 63, 64, 65, 1000] {
             let text = format!("{}1{}", open.repeat(depth), close.repeat(depth));
             check(&grade(&text, &text, &policy), &text);
