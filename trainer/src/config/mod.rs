@@ -13,6 +13,7 @@ mod read;
 mod recipe;
 mod sections;
 mod update_section;
+mod verifier_section;
 mod write;
 
 pub use error::{ConfigError, InvalidValue, Place};
@@ -25,3 +26,4 @@ pub use sections::{
     RunSection, SftSection,
 };
 pub use update_section::UpdateSection;
+pub use verifier_section::{DecimalRule, VerifierSection};

@@ -7,11 +7,12 @@ use serde::{Deserialize, Serialize};
 use super::error::InvalidValue;
 use super::range::{at_least, not_blank, not_negative, positive};
 use super::update_section::UpdateSection;
+use super::verifier_section::VerifierSection;
 use crate::advantage::AdvantageSection;
 use crate::control::ControlConfig;
 use crate::dataset::{DataConfig, PromptConfig};
 use crate::report::fresh::ReportSection;
-use crate::reward::{RewardConfig, VerifierConfig};
+use crate::reward::RewardConfig;
 use crate::rollout::RolloutConfig;
 use crate::selection::SelectionConfig;
 
@@ -34,7 +35,7 @@ pub struct RunConfig {
     /// What a completion earns.
     pub reward: RewardConfig,
     /// How answers are found and compared.
-    pub verifier: VerifierConfig,
+    pub verifier: VerifierSection,
     /// How rewards become advantages.
     pub advantage: AdvantageSection,
     /// The objective.
@@ -67,6 +68,7 @@ impl RunConfig {
         self.selection.validate()?;
         self.rollout.validate()?;
         self.reward.validate()?;
+        self.verifier.validate()?;
         self.advantage.validate(self.rollout.group_size)?;
         self.loss.validate().map_err(|err| {
             InvalidValue::new(&format!("loss.{}", err.key), err.value, err.allowed)

@@ -36,19 +36,34 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+mod ball;
+mod budget;
 mod canon;
 mod compare;
 mod dress;
+mod elementary;
 mod extract;
+mod fold;
+mod gold;
 mod lex;
+mod lex_tables;
 mod number;
 mod parse;
+mod points;
 mod policy;
+mod real_function;
+mod region;
+mod relation;
+mod scalar;
 mod segment;
+mod settle;
+mod tree;
 mod unit;
-mod value;
 mod verdict;
 
-pub use compare::{Gold, equal, grade};
-pub use policy::{Extraction, Limits, Percent, Policy};
+pub use gold::{Gold, equal, grade};
+pub use policy::{
+    Assignment, BareList, Base, DecimalMatch, Degrees, Domain, Extraction, IntervalRelation,
+    Limits, Percent, Policy, SeveralBoxes, TextCase, Units,
+};
 pub use verdict::{Reason, Source, Verdict};
