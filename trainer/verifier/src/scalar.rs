@@ -249,12 +249,10 @@ impl<'p> Comparer<'p> {
             return Reason::EqualRounded;
         }
         let (short, long) = if a.places <= b.places { (a, b) } else { (b, a) };
-        if short.shows_enough(self.policy) && short.stands_for(&long.value) {
-            Reason::EqualRounded
-        } else if long.is_unfinished
-            && long.shows_enough(self.policy)
-            && long.stands_for(&short.value)
-        {
+        let stands = |decimal: &Decimal, other: &Decimal| {
+            decimal.shows_enough(self.policy) && decimal.stands_for(&other.value)
+        };
+        if stands(short, long) || (long.is_unfinished && stands(long, short)) {
             Reason::EqualRounded
         } else {
             Reason::DifferentNumber

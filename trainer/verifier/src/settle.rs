@@ -328,7 +328,7 @@ fn chain(
 }
 
 fn is_equation(a: &Value, b: &Value) -> bool {
-    matches!(a, Value::Expr(_)) && matches!(b, Value::Expr(_)) || !matches!(a, Value::Expr(_))
+    !matches!(a, Value::Expr(_)) || matches!(b, Value::Expr(_))
 }
 
 fn is_constant(value: &Value) -> bool {

@@ -13,7 +13,7 @@ fn notations(value: i64, written: &str) -> Vec<String> {
     let mut digits = String::new();
     let plain = value.unsigned_abs().to_string();
     for (index, digit) in plain.chars().enumerate() {
-        if index > 0 && (plain.len() - index) % 3 == 0 {
+        if index > 0 && (plain.len() - index).is_multiple_of(3) {
             digits.push(',');
         }
         digits.push(digit);

@@ -235,9 +235,8 @@ impl<'a> Parser<'a> {
     /// What stands behind a name: subscript, primes, arguments of a function.
     pub(super) fn name(&mut self, mut name: String) -> Built<Expr> {
         loop {
-            if self.take(Kind::Mark('\'')) {
-                name.push('\'');
-            } else if self.peek() == Some(Kind::Mark('^')) && self.is_prime_group() {
+            let is_raised = self.peek() == Some(Kind::Mark('^'));
+            if self.take(Kind::Mark('\'')) || (is_raised && self.is_prime_group()) {
                 name.push('\'');
             } else if self.peek() == Some(Kind::Mark('_')) {
                 self.bump();
