@@ -16,6 +16,7 @@ const EMBEDDED: &[(&str, &str)] = &[
     ),
     ("tiny", include_str!("../../recipes/tiny.toml")),
     ("tiny-sft", include_str!("../../recipes/tiny-sft.toml")),
+    ("tiny-clip", include_str!("../../recipes/tiny-clip.toml")),
 ];
 
 /// A recipe that has been found but not parsed.
