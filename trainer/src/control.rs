@@ -97,7 +97,7 @@ impl Controllers {
         if let Some(entropy) = &self.entropy {
             loss.set_entropy_coef(entropy.coef());
         }
-        let mut config = loss.config().clone();
+        let mut config = *loss.config();
         let clip = config.kl.as_mut().and_then(|kl| kl.clip.as_mut());
         if let (Some(tau), Some(clip)) = (self.kl_clip_tau, clip) {
             clip.tau = tau;

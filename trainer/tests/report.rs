@@ -489,3 +489,56 @@ fn a_run_without_fresh_rollouts_reports_on_its_evaluation() {
     assert!(text.contains("there are no fresh rollouts"), "{text}");
     assert!(text.contains("10 x 1") && text.contains("0.1"), "{text}");
 }
+
+#[test]
+fn a_few_bits_are_certified_on_their_own_training_prompts() {
+    let args = [
+        "certify",
+        "--prompts",
+        "60",
+        "--bits",
+        "2",
+        "--threads",
+        "2",
+        "--json",
+        "--set",
+        "data.held_out_size=100",
+        "--set",
+        "data.num_problems=1000",
+    ];
+    let output = trainer(&args);
+    assert!(output.status.success(), "{}", words(&output));
+    let found: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let number = |key: &str| found[key].as_f64().unwrap();
+    assert_eq!(number("num_bits"), 18.0);
+    assert!(number("train_reward_after") >= number("train_reward_before"));
+    let train = found["train"]["reward"]["value"].as_f64().unwrap();
+    assert_eq!(
+        train,
+        number("train_reward_after"),
+        "its rollouts are those of the search"
+    );
+    assert_eq!(
+        (&found["train"]["n"], &found["held_out"]["n"]),
+        (&json!(60), &json!(40))
+    );
+    let rows = found["rows"].as_array().unwrap();
+    let p3a = rows.iter().find(|row| row["id"] == "P3a").unwrap();
+    let nats = 18.0 * std::f64::consts::LN_2;
+    let expected = ((nats + 40_f64.ln()) / 120.0).sqrt();
+    assert!((p3a["predicted"].as_f64().unwrap() - expected).abs() < 1e-12);
+    assert_eq!(p3a["is_certified"], true);
+    let output = trainer(&[
+        "certify",
+        "--prompts",
+        "600",
+        "--set",
+        "data.held_out_size=100",
+    ]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(
+        words(&output).contains("data.held_out_size"),
+        "{}",
+        words(&output)
+    );
+}
