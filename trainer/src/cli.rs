@@ -46,6 +46,8 @@ pub enum Command {
     Report(ReportArgs),
     /// The same from a file of statistics of any trainer
     Bounds(BoundsArgs),
+    /// Train an adapter of a few bits and certify it on its own training prompts
+    Certify(CertifyArgs),
     /// How many prompts and completions to evaluate within a budget
     Plan(PlanArgs),
     /// What this binary and this machine can do
@@ -319,6 +321,26 @@ pub struct BoundsArgs {
     /// Print a table instead of JSON
     #[arg(long)]
     pub table: bool,
+}
+
+/// The flags of `trainer certify`.
+#[derive(Clone, Debug, PartialEq, Args)]
+pub struct CertifyArgs {
+    /// Where values come from.
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    /// Prompts to train and certify on
+    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(2..))]
+    pub prompts: u32,
+    /// Bits of each multiplier
+    #[arg(long, value_name = "B", default_value_t = 4, value_parser = clap::value_parser!(u32).range(2..=i64::from(crate::adapter::MAX_BITS)))]
+    pub bits: u32,
+    /// Failure probability of the certificate
+    #[arg(long, value_name = "DELTA", default_value_t = 0.05)]
+    pub delta: f64,
+    /// Print JSON instead of a table
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// The flags of `trainer plan`: what is not given is read from a run.

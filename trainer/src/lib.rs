@@ -12,6 +12,7 @@
 //! struct from record to record; the records are in [`record`], the loop is in `run`.
 
 pub mod accuracy;
+pub mod adapter;
 pub mod advantage;
 pub mod batch;
 pub mod checkpoint;

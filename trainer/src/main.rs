@@ -5,7 +5,9 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use trainer::cli::{Cli, Command};
-use trainer::commands::{bounds, doctor, eval, generate, grade, plan, report, score, train};
+use trainer::commands::{
+    bounds, certify, doctor, eval, generate, grade, plan, report, score, train,
+};
 use trainer::failure::Failure;
 
 fn main() -> ExitCode {
@@ -27,6 +29,7 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Score(args) => score::run(&args, &mut io::stdout().lock())?,
         Command::Report(args) => report::run(&args, &mut io::stdout().lock())?,
         Command::Bounds(args) => bounds::run(&args, &mut io::stdout().lock())?,
+        Command::Certify(args) => certify::run(&args, &mut io::stdout().lock())?,
         Command::Plan(args) => plan::run(&args, &mut io::stdout().lock())?,
         Command::Doctor(args) => print!("{}", doctor::doctor(&args)),
         Command::Grade(args) => {

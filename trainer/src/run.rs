@@ -21,6 +21,7 @@ use crate::metrics::{StepMetrics, host_peak_bytes};
 use crate::optimizer::OptimizerSettings;
 use crate::policy::decoder::Decoder;
 use crate::record::Prompt;
+use crate::report::live;
 use crate::run_log::RunLog;
 use crate::seed::Stage;
 use crate::selection::select;
@@ -118,7 +119,7 @@ impl Run<'_> {
             if self.is_eval_due(state.counters.step) {
                 summary.last_eval = Some(self.evaluate(&mut state, &mut metrics)?);
             }
-            self.roll_out_afresh(&state, &mut metrics)?;
+            self.roll_out_afresh(&mut state, &mut metrics)?;
             self.finish_step(&state, metrics, summary.is_interrupted)?;
         }
         summary.step = state.counters.step;
@@ -195,6 +196,7 @@ impl Run<'_> {
         let update_secs = updating.elapsed().as_secs_f64();
         summary::fill_update(&mut metrics, &outcome, reference.is_some());
         summary::fill_sampler_gap(&mut metrics, &found.rows);
+        self.log.warn(live::sampler_warning(&found.rows));
 
         counters.step += 1;
         counters.num_tokens += rolled.stats.prefill_tokens + rolled.stats.decode_tokens;

@@ -223,6 +223,13 @@ impl RunLog {
         self.fresh.append(line)
     }
 
+    /// Shows a warning in the live view.
+    pub fn warn(&self, warning: Option<String>) {
+        if let Some(warning) = warning {
+            self.progress.note(&format!("warning: {warning}"));
+        }
+    }
+
     /// Where completions go.
     pub fn completions_path(&self) -> &Path {
         self.completions.path()

@@ -331,6 +331,61 @@ fn plan_prints_the_best_choice_or_what_is_missing() {
     }
 }
 
+#[test]
+fn the_rule_for_the_clip_moves_tau_and_needs_its_inputs() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("run");
+    let auto = [
+        "control.kl_clip=auto",
+        "loss.kl.coef=0.05",
+        "loss.kl.clip.tau=9.5",
+        "loss.kl.clip.level=sequence",
+        "report.prompts=40",
+        "report.at_eval=true",
+        "update.learning_rate=1e-4",
+        "update.warmup_steps=0",
+        "selection.prompts_per_step=16",
+        "data.held_out_size=50",
+    ];
+    let output = short_run(&out, &auto);
+    assert!(output.status.success(), "{}", words(&output));
+    let metrics = std::fs::read_to_string(out.join("metrics.jsonl")).unwrap();
+    let last: Value = serde_json::from_str(metrics.lines().last().unwrap()).unwrap();
+    let tau = last["kl_clip_tau"].as_f64().unwrap();
+    assert!(tau > 0.0 && tau != 9.5, "{tau}");
+    assert!(last["fresh_kl_clip_frac"].as_f64().unwrap() > 0.0);
+    assert!(last["fresh_kl_clip_bias_low"].as_f64() < last["fresh_kl_clip_bias_high"].as_f64());
+    let state = std::fs::read_to_string(out.join("checkpoints/step-000002/state.json")).unwrap();
+    let state: Value = serde_json::from_str(&state).unwrap();
+    assert_eq!(state["controllers"]["kl_clip_tau"].as_f64(), Some(tau));
+    let report: Value =
+        serde_json::from_str(&std::fs::read_to_string(out.join("report.json")).unwrap()).unwrap();
+    let clip = report["rows"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|row| row["id"] == "C1")
+        .unwrap();
+    assert_eq!(clip["inputs"]["tau"].as_f64(), Some(tau));
+
+    for (set, expected) in [
+        ("loss.kl.clip.level=token", "level = \"sequence\""),
+        ("report.at_eval=false", "report.at_eval = true"),
+        ("report.reference=false", "report.reference = true"),
+        ("report.prompts=1", "report.prompts"),
+    ] {
+        let mut sets = auto.to_vec();
+        sets.push(set);
+        let output = short_run(&folder.path().join("refused"), &sets);
+        assert_eq!(output.status.code(), Some(2), "{set}");
+        assert!(
+            words(&output).contains(expected),
+            "{set}: {}",
+            words(&output)
+        );
+    }
+}
+
 fn short_run(out: &Path, sets: &[&str]) -> Output {
     let mut args = vec!["--out", out.to_str().unwrap(), "--threads", "2"];
     let common = [
@@ -433,4 +488,57 @@ fn a_run_without_fresh_rollouts_reports_on_its_evaluation() {
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(text.contains("there are no fresh rollouts"), "{text}");
     assert!(text.contains("10 x 1") && text.contains("0.1"), "{text}");
+}
+
+#[test]
+fn a_few_bits_are_certified_on_their_own_training_prompts() {
+    let args = [
+        "certify",
+        "--prompts",
+        "60",
+        "--bits",
+        "2",
+        "--threads",
+        "2",
+        "--json",
+        "--set",
+        "data.held_out_size=100",
+        "--set",
+        "data.num_problems=1000",
+    ];
+    let output = trainer(&args);
+    assert!(output.status.success(), "{}", words(&output));
+    let found: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let number = |key: &str| found[key].as_f64().unwrap();
+    assert_eq!(number("num_bits"), 18.0);
+    assert!(number("train_reward_after") >= number("train_reward_before"));
+    let train = found["train"]["reward"]["value"].as_f64().unwrap();
+    assert_eq!(
+        train,
+        number("train_reward_after"),
+        "its rollouts are those of the search"
+    );
+    assert_eq!(
+        (&found["train"]["n"], &found["held_out"]["n"]),
+        (&json!(60), &json!(40))
+    );
+    let rows = found["rows"].as_array().unwrap();
+    let p3a = rows.iter().find(|row| row["id"] == "P3a").unwrap();
+    let nats = 18.0 * std::f64::consts::LN_2;
+    let expected = ((nats + 40_f64.ln()) / 120.0).sqrt();
+    assert!((p3a["predicted"].as_f64().unwrap() - expected).abs() < 1e-12);
+    assert_eq!(p3a["is_certified"], true);
+    let output = trainer(&[
+        "certify",
+        "--prompts",
+        "600",
+        "--set",
+        "data.held_out_size=100",
+    ]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(
+        words(&output).contains("data.held_out_size"),
+        "{}",
+        words(&output)
+    );
 }

@@ -1,6 +1,7 @@
 //! One file per command.
 
 pub mod bounds;
+pub mod certify;
 pub mod doctor;
 pub mod eval;
 pub mod generate;

@@ -22,6 +22,7 @@ const EMBEDDED: &[(&str, &str)] = &[
         include_str!("../../recipes/tiny-reinforce.toml"),
     ),
     ("tiny-sft", include_str!("../../recipes/tiny-sft.toml")),
+    ("tiny-clip", include_str!("../../recipes/tiny-clip.toml")),
 ];
 
 /// A recipe that has been found but not parsed.

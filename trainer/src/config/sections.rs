@@ -1,7 +1,7 @@
 //! The whole configuration, and the sections that belong to no single stage.
 
 use rlvr_backends::BackendKind;
-use rlvr_core::GrpoLossConfig;
+use rlvr_core::{ClipLevel, GrpoLossConfig};
 use serde::{Deserialize, Serialize};
 
 use super::error::InvalidValue;
@@ -81,7 +81,34 @@ impl RunConfig {
         self.log.validate()?;
         self.sft.validate()?;
         self.backend.validate()?;
-        self.validate_together()
+        self.validate_together()?;
+        self.validate_kl_clip_rule()
+    }
+
+    /// The rule for the KL clip needs a clip to move and rollouts to measure.
+    fn validate_kl_clip_rule(&self) -> Result<(), InvalidValue> {
+        if self.control.kl_clip.is_none() {
+            return Ok(());
+        }
+        let clip = self.loss.kl.and_then(|kl| kl.clip);
+        let is_sequence = clip.is_some_and(|clip| clip.level == ClipLevel::Sequence);
+        let report = &self.report;
+        let needs = [
+            (is_sequence, "loss.kl.clip with level = \"sequence\""),
+            (report.prompts >= 2, "report.prompts of 2 or more"),
+            (report.reference, "report.reference = true"),
+            (
+                report.at_eval && self.eval.every.is_some(),
+                "report.at_eval = true and eval.every",
+            ),
+        ];
+        match needs.into_iter().find(|(holds, _)| !holds) {
+            None => Ok(()),
+            Some((_, need)) => {
+                let allowed = format!("needs {need}");
+                Err(InvalidValue::new("control.kl_clip", "auto", allowed))
+            }
+        }
     }
 
     fn validate_together(&self) -> Result<(), InvalidValue> {

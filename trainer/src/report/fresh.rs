@@ -10,6 +10,7 @@ use std::io::{BufRead, BufReader};
 use std::path::Path;
 
 use burn::module::Module;
+use rlvr_core::ClipLevel;
 use serde::{Deserialize, Serialize};
 
 use crate::batch::Row;
@@ -20,6 +21,7 @@ use crate::groups::{grade_groups, requests};
 use crate::metrics::{LogError, StepMetrics};
 use crate::policy::decoder::Decoder;
 use crate::record::{Group, Prompt, PromptId};
+use crate::report::live;
 use crate::run::{Objective, Run};
 use crate::seed::{Stage, stream};
 use crate::state::{TrainState, load_decoder};
@@ -111,7 +113,7 @@ impl Run<'_> {
     /// If a rollout fails, the device cannot be read, or the disk refuses.
     pub fn roll_out_afresh(
         &mut self,
-        state: &TrainState,
+        state: &mut TrainState,
         metrics: &mut StepMetrics,
     ) -> Result<(), Failure> {
         let section = &self.session.config.report;
@@ -146,11 +148,31 @@ impl Run<'_> {
         for line in &lines {
             self.log.fresh(line)?;
         }
-        super::live::fill(metrics, &lines);
-        for warning in super::live::warnings(&lines) {
-            self.log.progress.note(&format!("warning: {warning}"));
+        self.choose_clip(state, &lines);
+        metrics.kl_clip_tau = self.clip_tau(state);
+        live::fill(metrics, &lines);
+        for warning in live::warnings(&lines) {
+            self.log.warn(Some(warning));
         }
         Ok(())
+    }
+
+    /// Moves the KL clip by its rule. The pilot are training prompts: the held-out ones stay free
+    /// for a bound that takes this threshold as given.
+    fn choose_clip(&self, state: &mut TrainState, lines: &[FreshLine]) {
+        let config = &self.session.config;
+        if config.control.kl_clip.is_some()
+            && let Some(tau) = live::pilot_tau(lines, config.report.delta)
+        {
+            state.counters.controllers.choose_kl_clip(tau);
+        }
+    }
+
+    /// Threshold in force after this step, of a sequence-level clip.
+    fn clip_tau(&self, state: &TrainState) -> Option<f64> {
+        let clip = self.session.config.loss.kl.and_then(|kl| kl.clip);
+        let clip = clip.filter(|clip| clip.level == ClipLevel::Sequence)?;
+        state.counters.controllers.kl_clip_tau().or(Some(clip.tau))
     }
 
     fn held_out_sample(&self) -> Vec<Prompt> {

@@ -121,9 +121,12 @@ pub fn run_report(dir: &Path, additions: Additions) -> Result<RunReport, ReportE
     let mut newest = None;
     for step in steps(&fresh) {
         let of_step: Vec<FreshLine> = fresh.iter().filter(|it| it.step == step).cloned().collect();
-        let Some(statistics) = fresh_statistics(&config, &of_step, additions)? else {
+        let Some(mut statistics) = fresh_statistics(&config, &of_step, additions)? else {
             continue;
         };
+        // The rule may have moved the clip since the configuration was written.
+        let at_step = metrics.iter().find(|it| it.step == step);
+        statistics.tau = at_step.and_then(|it| it.kl_clip_tau).or(statistics.tau);
         let found = report(&statistics)?;
         let error = found.measured_error;
         if let Some(point) = full_point(step, &statistics, error, 0.0)? {
