@@ -16,6 +16,7 @@ pub mod advantage;
 pub mod batch;
 pub mod checkpoint;
 pub mod cli;
+mod collect;
 pub mod commands;
 pub mod config;
 pub mod control;

@@ -6,6 +6,9 @@
 //!   metrics.jsonl       one line per step
 //!   eval.jsonl          one line per evaluated problem
 //!   completions.jsonl   one line per logged rollout, with its reward and the reason
+//!   selection.jsonl     one line per step: what selection counted and where it stands
+//!   groups.jsonl        one line per group that was rolled out, without its texts
+//!   edge_map.json, .svg utility over pass rate and entropy, if it was measured
 //!   checkpoints/        see the module `checkpoint`
 //!   lock                held while a process writes here
 //! ```
@@ -165,6 +168,21 @@ impl RunDir {
     /// Logged rollouts.
     pub fn completions(&self) -> PathBuf {
         self.path.join("completions.jsonl")
+    }
+
+    /// What selection did, one line per step.
+    pub fn selection(&self) -> PathBuf {
+        self.path.join("selection.jsonl")
+    }
+
+    /// Groups that were rolled out.
+    pub fn groups(&self) -> PathBuf {
+        self.path.join("groups.jsonl")
+    }
+
+    /// Utility over pass rate and response entropy, without the ending.
+    pub fn edge_map(&self) -> PathBuf {
+        self.path.join("edge_map")
     }
 
     /// Checkpoints.

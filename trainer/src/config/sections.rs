@@ -63,6 +63,8 @@ impl RunConfig {
         self.prompt.validate()?;
         self.selection.validate()?;
         self.rollout.validate()?;
+        self.selection
+            .validate_group_size(self.rollout.group_size)?;
         self.reward.validate()?;
         self.advantage.validate(self.rollout.group_size)?;
         self.loss.validate().map_err(|err| {
