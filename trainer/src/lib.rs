@@ -18,6 +18,7 @@ pub mod checkpoint;
 pub mod cli;
 mod collect;
 pub mod commands;
+pub mod compare;
 pub mod config;
 pub mod control;
 pub mod dataset;

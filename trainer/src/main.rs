@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use trainer::cli::{Cli, Command};
-use trainer::commands::{doctor, eval, generate, grade, score, train};
+use trainer::commands::{calibrate, compare, doctor, eval, generate, grade, score, train};
 use trainer::failure::Failure;
 
 fn main() -> ExitCode {
@@ -22,6 +22,8 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
     match command {
         Command::Train(args) => train::run(&args, train::Kind::Reinforce)?,
         Command::Sft(args) => train::run(&args, train::Kind::Supervised)?,
+        Command::Compare(args) => compare::run(&args)?,
+        Command::Calibrate(args) => calibrate::run(&args)?,
         Command::Eval(args) => eval::run(&args)?,
         Command::Generate(args) => generate::run(&args, &mut io::stdout().lock())?,
         Command::Score(args) => score::run(&args, &mut io::stdout().lock())?,
