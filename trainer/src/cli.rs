@@ -34,6 +34,10 @@ pub enum Command {
     Train(TrainArgs),
     /// Train on worked solutions, as a warm start
     Sft(TrainArgs),
+    /// Compare ways to choose prompts, several seeds each
+    Compare(CompareArgs),
+    /// Measure whether prompt entropy ranks prompts, before a gate relies on it
+    Calibrate(CalibrateArgs),
     /// Measure accuracy on held-out problems
     Eval(EvalArgs),
     /// Sample completions for prompts from a file
@@ -210,6 +214,49 @@ impl EvalArgs {
         values.extend(named("eval.temperature", "--temperature", temperature));
         values
     }
+}
+
+/// The flags of `trainer compare`.
+#[derive(Clone, Debug, Default, PartialEq, Args)]
+pub struct CompareArgs {
+    /// Where values come from; the default recipe is `edge`.
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    /// Directory of the runs and the report; what is complete there is not repeated
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+    /// Arms, separated by commas; if absent, all
+    #[arg(long, value_name = "LIST")]
+    pub arms: Option<String>,
+    /// Seeds per arm, from the recipe's on
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=1000))]
+    pub seeds: u64,
+    /// Runs at once; give each one thread with --threads 1
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=256))]
+    pub jobs: u32,
+    /// Write the report of what is there, run nothing
+    #[arg(long)]
+    pub report_only: bool,
+    /// Print nothing but errors
+    #[arg(long, short)]
+    pub quiet: bool,
+}
+
+/// The flags of `trainer calibrate`.
+#[derive(Clone, Debug, Default, PartialEq, Args)]
+pub struct CalibrateArgs {
+    /// Where values come from.
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    /// Training prompts to score and roll out
+    #[arg(long, value_name = "N", default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..))]
+    pub prompts: u32,
+    /// Write one JSON line per prompt to FILE
+    #[arg(long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// Print one JSON object instead of a table
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// The flags of `trainer generate`.

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use trainer::cli::{Cli, Command};
 use trainer::commands::{
-    bounds, certify, doctor, eval, generate, grade, plan, report, score, train,
+    bounds, calibrate, certify, compare, doctor, eval, generate, grade, plan, report, score, train,
 };
 use trainer::failure::Failure;
 
@@ -24,6 +24,8 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
     match command {
         Command::Train(args) => train::run(&args, train::Kind::Reinforce)?,
         Command::Sft(args) => train::run(&args, train::Kind::Supervised)?,
+        Command::Compare(args) => compare::run(&args)?,
+        Command::Calibrate(args) => calibrate::run(&args)?,
         Command::Eval(args) => eval::run(&args)?,
         Command::Generate(args) => generate::run(&args, &mut io::stdout().lock())?,
         Command::Score(args) => score::run(&args, &mut io::stdout().lock())?,

@@ -1,9 +1,11 @@
 //! What a run will need, computed before anything is allocated.
 
 use crate::config::RunConfig;
+use crate::policy::cache::KvCache;
 use crate::policy::config::ModelConfig;
 use crate::rollout::memory::{estimate, num_weights};
 use crate::rollout::{MemoryEstimate, RolloutError};
+use crate::selection::Plan;
 
 /// Bytes of an f32.
 const F32: u64 = 4;
@@ -29,6 +31,22 @@ impl RunMemory {
     pub fn total_bytes(&self) -> u64 {
         self.training_bytes + self.reference_bytes + self.rollout_bytes.max(self.update_bytes)
     }
+}
+
+/// Keys and values that wait for an entropy gate, and the logits of its entropies.
+fn gate_bytes(model: &ModelConfig, config: &RunConfig, longest_prompt: usize) -> u64 {
+    let selection = &config.selection;
+    if !selection.has_entropy_gate() {
+        return 0;
+    }
+    // A pool may exceed its target by one raw batch less one.
+    let target = Plan::new(config).pool_target(selection.candidate_target());
+    let prompts = (target + selection.rounds.raw_batch) as u64;
+    let waiting = prompts * KvCache::slot_bytes(model, longest_prompt);
+    let positions = config.rollout.prefill_tokens.max(longest_prompt) as u64;
+    let logits = positions * model.vocab_size as u64 * F32;
+    // Logits, their shifted copy and their softmax.
+    waiting.min(selection.kv_pool_bytes) + 3 * logits.min(selection.entropy_logits_bytes as u64)
 }
 
 /// Predicts the peak memory of a run whose longest prompt has `longest_prompt` tokens.
@@ -60,8 +78,35 @@ pub fn run_memory(
     Ok(RunMemory {
         training_bytes: 5 * weights,
         reference_bytes: if needs_reference { weights } else { 0 },
-        rollout_bytes: rollout.total_bytes() - rollout.weights_bytes,
+        rollout_bytes: rollout.total_bytes() - rollout.weights_bytes
+            + gate_bytes(model, config, longest_prompt),
         update_bytes: activations + 4 * config.update.max_logits_bytes as u64,
         rollout,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::decoder::tests::tiny_config;
+    use crate::selection::{Hive, SelectionMethod};
+
+    #[test]
+    fn an_entropy_gate_is_counted_up_to_its_budgets() {
+        let (model, mut config) = (tiny_config(), RunConfig::default());
+        config.selection.prompts_per_step = 8;
+        let bytes = |config: &RunConfig| {
+            let found = run_memory(&model, config, 20, false);
+            found.expect("two completions fit").rollout_bytes
+        };
+        let without = bytes(&config);
+        config.selection.method = SelectionMethod::Hive(Hive::default());
+        // 24 prompts are asked for, and up to 32 more come with the last raw batch.
+        let waiting = (24 + 32) * KvCache::slot_bytes(&model, 20);
+        let logits = 3 * 2048 * 48 * F32;
+        assert_eq!(bytes(&config), without + waiting + logits);
+        config.selection.kv_pool_bytes = 1000;
+        config.selection.entropy_logits_bytes = 4000;
+        assert_eq!(bytes(&config), without + 1000 + 3 * 4000);
+    }
 }

@@ -1,7 +1,9 @@
 //! One file per command.
 
 pub mod bounds;
+pub mod calibrate;
 pub mod certify;
+pub mod compare;
 pub mod doctor;
 pub mod eval;
 pub mod generate;

@@ -12,6 +12,7 @@ pub mod range;
 mod read;
 mod recipe;
 mod sections;
+pub mod tagged;
 mod update_section;
 mod verifier_section;
 mod write;

@@ -9,8 +9,11 @@ pub const DEFAULT_RECIPE: &str = "tiny";
 
 /// The recipes that the binary carries, by name.
 const EMBEDDED: &[(&str, &str)] = &[
+    ("edge", include_str!("../../recipes/edge.toml")),
+    ("edge-sft", include_str!("../../recipes/edge-sft.toml")),
     ("gsm8k", include_str!("../../recipes/gsm8k.toml")),
     ("qwen-mul", include_str!("../../recipes/qwen-mul.toml")),
+    ("hive-paper", include_str!("../../recipes/hive-paper.toml")),
     (
         "smollm2-add1",
         include_str!("../../recipes/smollm2-add1.toml"),

@@ -67,6 +67,8 @@ impl RunConfig {
         self.prompt.validate()?;
         self.selection.validate()?;
         self.rollout.validate()?;
+        self.selection
+            .validate_group_size(self.rollout.group_size)?;
         self.reward.validate()?;
         self.verifier.validate()?;
         self.advantage.validate(self.rollout.group_size)?;

@@ -4,6 +4,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufRead, BufReader, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -114,6 +115,23 @@ impl JsonlLog {
             .sync_all()
             .map_err(|source| io_error("flush", &self.path, source))
     }
+}
+
+/// All records of a file, oldest first.
+///
+/// # Errors
+/// If the file cannot be read or a line is no such record.
+pub fn read_records<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>, LogError> {
+    let text = fs::read_to_string(path).map_err(|source| io_error("read", path, source))?;
+    let lines = text.lines().enumerate();
+    let record = |(index, line): (usize, &str)| {
+        serde_json::from_str(line).map_err(|error| LogError::Damaged {
+            path: path.into(),
+            line: index + 1,
+            message: error.to_string(),
+        })
+    };
+    lines.map(record).collect()
 }
 
 fn io_error(action: &'static str, path: &Path, source: io::Error) -> LogError {
