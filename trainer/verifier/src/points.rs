@@ -160,7 +160,7 @@ impl Evaluator {
     }
 
     pub(crate) fn eval(&mut self, expr: &Expr, point: &Point) -> Known<Complex> {
-        self.budget.charge(8)?;
+        self.budget.charge(30)?;
         match expr {
             Expr::Number(value) => self.rational(value),
             Expr::Decimal(decimal) => self.rational(&decimal.value),
