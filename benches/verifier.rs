@@ -34,7 +34,10 @@ fn simple() -> Vec<Pair> {
             match index % 10 {
                 0..=3 => (n.to_string(), m.to_string()),
                 4 => (format!("{n}.5"), format!("{m}.50")),
-                5 => (format!("\\frac{{{n}}}{{7}}"), format!("\\frac{{{}}}{{14}}", 2 * m)),
+                5 => (
+                    format!("\\frac{{{n}}}{{7}}"),
+                    format!("\\frac{{{}}}{{14}}", 2 * m),
+                ),
                 6 => with_sign(index / 10 % 3, n, m),
                 7 => (format!("({n}, {})", n + 3), format!("({m},{})", n + 3)),
                 _ => {
@@ -48,7 +51,10 @@ fn simple() -> Vec<Pair> {
 
 fn with_sign(kind: usize, n: i64, m: i64) -> Pair {
     match kind {
-        0 => (format!("{},{:03}", n / 1000 + 1, n % 1000), (n + 1000 + m - n).to_string()),
+        0 => (
+            format!("{},{:03}", n / 1000 + 1, n % 1000),
+            (n + 1000 + m - n).to_string(),
+        ),
         1 => (format!("{n} cm"), m.to_string()),
         _ => (format!("{}\\%", n % 90), format!("0.{:02}", n % 90 + m - n)),
     }
@@ -95,7 +101,8 @@ fn worst() -> Vec<Pair> {
 }
 
 fn run(pairs: &[Pair], policy: &Policy) -> usize {
-    let is_right = |(gold, answer): &&Pair| grade(gold, black_box(answer), policy).correct == Some(true);
+    let is_right =
+        |(gold, answer): &&Pair| grade(gold, black_box(answer), policy).correct == Some(true);
     pairs.iter().filter(is_right).count()
 }
 
@@ -112,19 +119,37 @@ fn fastest(runs: usize, mut work: impl FnMut()) -> Duration {
 fn verdicts(criterion: &mut Criterion) {
     let policy = Policy::default();
     let simple = simple();
-    assert_eq!(run(&simple, &policy), 500, "half of the simple pairs are right");
+    assert_eq!(
+        run(&simple, &policy),
+        500,
+        "half of the simple pairs are right"
+    );
     let per_sec = 1000.0 / fastest(20, || drop(black_box(run(&simple, &policy)))).as_secs_f64();
     println!("simple: {per_sec:.0} verdicts per second, bar 100000");
     let worst = worst();
     let slowest = worst
         .iter()
-        .map(|pair| (fastest(5, || drop(black_box(run(std::slice::from_ref(pair), &policy)))), pair))
+        .map(|pair| {
+            (
+                fastest(5, || {
+                    drop(black_box(run(std::slice::from_ref(pair), &policy)))
+                }),
+                pair,
+            )
+        })
         .max()
         .expect("an entry");
-    println!("worst: {:.3} ms, bar 10: {:?}", slowest.0.as_secs_f64() * 1e3, slowest.1);
+    println!(
+        "worst: {:.3} ms, bar 10: {:?}",
+        slowest.0.as_secs_f64() * 1e3,
+        slowest.1
+    );
 
     let mut group = criterion.benchmark_group("verifier");
-    let long: Vec<Pair> = vec![("1250".into(), format!("{}\\boxed{{1,250}}", "Then we add $x$ and 17. ".repeat(341)))];
+    let long: Vec<Pair> = vec![(
+        "1250".into(),
+        format!("{}\\boxed{{1,250}}", "Then we add $x$ and 17. ".repeat(341)),
+    )];
     for (name, pairs) in [
         ("simple", &simple),
         ("algebra", &algebra()),
@@ -135,12 +160,17 @@ fn verdicts(criterion: &mut Criterion) {
         group.throughput(Throughput::Elements(pairs.len() as u64));
         group.bench_function(name, |bencher| bencher.iter(|| run(pairs, &policy)));
     }
-    let completions: Vec<String> = (0..16).map(|n| format!("so it is \\boxed{{{}}}", 1240 + n)).collect();
+    let completions: Vec<String> = (0..16)
+        .map(|n| format!("so it is \\boxed{{{}}}", 1240 + n))
+        .collect();
     group.throughput(Throughput::Elements(16));
     group.bench_function("gold_reused", |bencher| {
         bencher.iter(|| {
             let gold = Gold::parse("1,250", &policy).expect("a number");
-            completions.iter().filter(|text| gold.grade(text).correct == Some(true)).count()
+            completions
+                .iter()
+                .filter(|text| gold.grade(text).correct == Some(true))
+                .count()
         });
     });
     group.finish();

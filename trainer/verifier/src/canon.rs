@@ -252,7 +252,10 @@ impl Canon<'_> {
     /// The numerator of the difference of two forms.
     pub(crate) fn difference(&mut self, a: &Form, b: &Form) -> Formed<Poly> {
         let mut right = self.multiply(&b.top, &a.bottom)?;
-        right.0.values_mut().for_each(|value| *value = -value.clone());
+        right
+            .0
+            .values_mut()
+            .for_each(|value| *value = -value.clone());
         let left = self.multiply(&a.top, &b.bottom)?;
         self.add(&left, &right)
     }

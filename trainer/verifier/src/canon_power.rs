@@ -48,7 +48,9 @@ impl Canon<'_> {
         let base = self.form(base)?;
         let exponent = self.form(exponent)?;
         match exponent.bottom.as_constant() {
-            Some(bottom) if !bottom.is_zero() => self.split_power(formula, &base, &exponent.top, &bottom),
+            Some(bottom) if !bottom.is_zero() => {
+                self.split_power(formula, &base, &exponent.top, &bottom)
+            }
             _ => {
                 let key = alloc::format!("({})^({})", base.key(), exponent.key());
                 let power = Expr::Power(Box::new(formula.clone()), Box::new(written.clone()));
@@ -87,7 +89,11 @@ impl Canon<'_> {
             let coefficient = coefficient / bottom;
             for (key, multiplicity, prime) in &parts {
                 let total = &coefficient * RBig::from(*multiplicity);
-                let part = Part { key, known: prime, formula };
+                let part = Part {
+                    key,
+                    known: prime,
+                    formula,
+                };
                 let factor = self.power_atom(&part, monomial, &total)?;
                 product = self.product(&product, &factor)?;
             }
@@ -123,12 +129,7 @@ impl Canon<'_> {
         Ok(parts)
     }
 
-    fn power_atom(
-        &mut self,
-        part: &Part<'_>,
-        monomial: &Monomial,
-        total: &RBig,
-    ) -> Formed<Form> {
+    fn power_atom(&mut self, part: &Part<'_>, monomial: &Monomial, total: &RBig) -> Formed<Form> {
         if monomial.is_empty()
             && let Some(base) = part.known
         {

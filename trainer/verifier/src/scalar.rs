@@ -143,10 +143,15 @@ impl<'p> Comparer<'p> {
 
     /// A difference as what is added and what is taken away.
     fn parted(&self, gap: Poly) -> Option<Rung> {
-        let (plus, minus): (BTreeMap<_, _>, BTreeMap<_, _>) =
-            gap.0.into_iter().partition(|(_, value)| *value > RBig::ZERO);
+        let (plus, minus): (BTreeMap<_, _>, BTreeMap<_, _>) = gap
+            .0
+            .into_iter()
+            .partition(|(_, value)| *value > RBig::ZERO);
         let mut minus = Poly(minus);
-        minus.0.values_mut().for_each(|value| *value = -value.clone());
+        minus
+            .0
+            .values_mut()
+            .for_each(|value| *value = -value.clone());
         let plus = to_expr(&Poly(plus), &self.opaque)?;
         Some(Rung::Constants(plus, to_expr(&minus, &self.opaque)?))
     }
@@ -204,12 +209,7 @@ impl<'p> Comparer<'p> {
     }
 
     /// Evaluates both sides. An error other than exhaustion: defined on one side only.
-    fn seen(
-        &mut self,
-        a: &Expr,
-        b: &Expr,
-        at: &[(String, RBig)],
-    ) -> Result<Seen, Unknown> {
+    fn seen(&mut self, a: &Expr, b: &Expr, at: &[(String, RBig)]) -> Result<Seen, Unknown> {
         let left = self.evaluator.eval(a, at);
         let right = self.evaluator.eval(b, at);
         match (left, right) {
@@ -245,12 +245,7 @@ impl<'p> Comparer<'p> {
         Ok(Seen::Overlap { is_tight })
     }
 
-    fn at_points(
-        &mut self,
-        a: &Expr,
-        b: &Expr,
-        variables: &[(String, bool)],
-    ) -> Reason {
+    fn at_points(&mut self, a: &Expr, b: &Expr, variables: &[(String, bool)]) -> Reason {
         self.evaluator.prec = POINT_PRECISION;
         let is_positive = self.policy.domain == Domain::Positive;
         let mut num_equal = 0usize;
