@@ -8,14 +8,24 @@ fn main() {
     let mut count = 0;
     for entry in std::fs::read_dir(cases).expect("the case files") {
         let path = entry.expect("an entry").path();
+        // The oracle's pairs are many and alike.
+        if path.extension().is_none_or(|end| end != "jsonl") || path.ends_with("oracle.jsonl") {
+            continue;
+        }
         let text = std::fs::read_to_string(path).expect("a case file");
         for line in text.lines() {
             let case: serde_json::Value = serde_json::from_str(line).expect("a case");
-            let (Some(gold), Some(answer)) = (case["gold"].as_str(), case["answer"].as_str()) else {
+            let (Some(gold), Some(answer)) = (case["gold"].as_str(), case["answer"].as_str())
+            else {
                 continue;
             };
             write(&folder, "extraction", count, answer);
-            write(&folder, "grading", count, &format!("{}\n{}", gold.replace('\n', " "), answer));
+            write(
+                &folder,
+                "grading",
+                count,
+                &format!("{}\n{}", gold.replace('\n', " "), answer),
+            );
             count += 1;
         }
     }

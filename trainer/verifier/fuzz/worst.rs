@@ -22,7 +22,11 @@ fn main() {
         println!("{:8.3} ms  {text:?}", time.as_secs_f64() * 1e3);
     }
     let worst = times.last().map_or(Duration::ZERO, |(time, _)| *time);
-    println!("{} entries, worst {:.3} ms", times.len(), worst.as_secs_f64() * 1e3);
+    println!(
+        "{} entries, worst {:.3} ms",
+        times.len(),
+        worst.as_secs_f64() * 1e3
+    );
     if worst > BAR {
         std::process::exit(1);
     }

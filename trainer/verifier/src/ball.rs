@@ -169,6 +169,7 @@ impl Ball {
         prec: usize,
         budget: &mut Budget,
     ) -> Result<Self, Unknown> {
+        budget.charge(16)?;
         budget.charge_bits(prec, 0)?;
         if self.is_exact_zero() {
             return other.clone().round(prec);
@@ -244,6 +245,7 @@ impl Ball {
         prec: usize,
         budget: &mut Budget,
     ) -> Result<Self, Unknown> {
+        budget.charge(16)?;
         budget.charge_bits(bits(&self.mid), bits(&other.mid))?;
         let rad = self.mid.clone().unsigned_abs() * &other.rad
             + other.mid.clone().unsigned_abs() * &self.rad
@@ -275,6 +277,7 @@ impl Ball {
         }
         let wanted = prec.saturating_add(bits(&other.mid)).saturating_add(2);
         let shift = wanted.saturating_sub(bits(&self.mid));
+        budget.charge(32)?;
         budget.charge_bits(wanted, bits(&other.mid))?;
         let divisor = other.mid.clone().unsigned_abs();
         let dividend = self.mid.clone().unsigned_abs();

@@ -4,6 +4,9 @@
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Exhausted;
 
+/// Steps of an operation on large numbers besides its words: memory is taken and given back.
+const OVERHEAD: u64 = 24;
+
 /// Steps that are left. One step is one machine-word operation of the number layer or one visit
 /// of a node.
 #[derive(Debug)]
@@ -30,6 +33,18 @@ impl Budget {
         }
     }
 
+    /// Gives half of what is left to a part of the work.
+    pub(crate) fn half(&mut self) -> Self {
+        let left = self.left / 2;
+        self.left = self.left.saturating_sub(left);
+        Self { left }
+    }
+
+    /// Takes back what a part of the work did not use.
+    pub(crate) fn refund(&mut self, part: &Self) {
+        self.left = self.left.saturating_add(part.left);
+    }
+
     /// Steps of one operation on numbers of so many bits: linear in the words, or quadratic for
     /// products.
     pub(crate) fn charge_bits(
@@ -42,7 +57,8 @@ impl Budget {
                 .unwrap_or(u64::MAX)
                 .saturating_add(1)
         };
-        self.charge(words(left_bits).saturating_mul(words(right_bits)))
+        let product = words(left_bits).saturating_mul(words(right_bits));
+        self.charge(product.saturating_add(OVERHEAD))
     }
 }
 
@@ -60,7 +76,7 @@ mod tests {
 
     #[test]
     fn large_numbers_cost_more() {
-        let mut budget = Budget::new(9);
+        let mut budget = Budget::new(9 + OVERHEAD);
         assert_eq!(budget.charge_bits(128, 128), Ok(()));
         assert_eq!(budget.charge(1), Err(Exhausted));
     }

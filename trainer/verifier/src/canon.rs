@@ -4,6 +4,7 @@
 //! Two formulas with the same form by cross multiplication are equal, wherever both are defined.
 
 use alloc::collections::BTreeMap;
+use alloc::collections::btree_map::Entry;
 use alloc::string::String;
 use alloc::vec;
 use alloc::vec::Vec;
@@ -47,6 +48,8 @@ pub(crate) struct Canon<'b> {
     pub(crate) budget: &'b mut Budget,
     pub(crate) max_terms: usize,
     pub(crate) max_bits: usize,
+    /// The formulas behind the texts of opaque atoms.
+    pub(crate) opaque: &'b mut BTreeMap<String, Expr>,
 }
 
 /// Why there is no canonical form.
@@ -110,15 +113,15 @@ impl Poly {
         if coefficient.is_zero() {
             return;
         }
-        match self.0.remove(&monomial) {
-            Some(known) => {
-                let sum = known + coefficient;
-                if !sum.is_zero() {
-                    self.0.insert(monomial, sum);
-                }
+        match self.0.entry(monomial) {
+            Entry::Vacant(slot) => {
+                slot.insert(coefficient);
             }
-            None => {
-                self.0.insert(monomial, coefficient);
+            Entry::Occupied(mut slot) => {
+                *slot.get_mut() += coefficient;
+                if slot.get().is_zero() {
+                    slot.remove();
+                }
             }
         }
     }
@@ -179,7 +182,7 @@ impl Canon<'_> {
     fn add(&mut self, a: &Poly, b: &Poly) -> Formed<Poly> {
         let mut sum = a.clone();
         for (monomial, coefficient) in &b.0 {
-            self.budget.charge(4)?;
+            self.budget.charge(30)?;
             sum.insert(monomial.clone(), coefficient.clone());
         }
         self.check(sum)
@@ -192,7 +195,7 @@ impl Canon<'_> {
         }
         for (left, x) in &a.0 {
             for (right, y) in &b.0 {
-                self.budget.charge(4)?;
+                self.budget.charge(150)?;
                 self.budget.charge_bits(size_bits(x), size_bits(y))?;
                 let mut coefficient = x * y;
                 let monomial = merged(left, right, &mut coefficient, self.max_bits)?;
@@ -246,13 +249,19 @@ impl Canon<'_> {
         })
     }
 
-    /// True if both forms are the same by cross multiplication.
-    pub(crate) fn are_equal(&mut self, a: &Form, b: &Form) -> Formed<bool> {
-        Ok(self.multiply(&a.top, &b.bottom)? == self.multiply(&b.top, &a.bottom)?)
+    /// The numerator of the difference of two forms.
+    pub(crate) fn difference(&mut self, a: &Form, b: &Form) -> Formed<Poly> {
+        let mut right = self.multiply(&b.top, &a.bottom)?;
+        right
+            .0
+            .values_mut()
+            .for_each(|value| *value = -value.clone());
+        let left = self.multiply(&a.top, &b.bottom)?;
+        self.add(&left, &right)
     }
 
     pub(crate) fn form(&mut self, expr: &Expr) -> Formed<Form> {
-        self.budget.charge(8)?;
+        self.budget.charge(100)?;
         match expr {
             Expr::Number(value) => Ok(Form::of(Poly::constant(value.clone()))),
             Expr::Decimal(decimal) => Ok(Form::of(Poly::constant(decimal.value.clone()))),
@@ -282,6 +291,12 @@ impl Canon<'_> {
         }
     }
 
+    /// An atom that is known by the text of its canonical form.
+    pub(crate) fn opaque_atom(&mut self, key: String, formula: Expr, exponent: u32) -> Poly {
+        self.opaque.entry(key.clone()).or_insert(formula);
+        Poly::atom(Atom::Opaque(key), exponent)
+    }
+
     fn apply(&mut self, function: &Function, arguments: &[Expr]) -> Formed<Form> {
         if let (Function::Degree, [angle]) = (function, arguments) {
             let angle = self.form(angle)?;
@@ -303,7 +318,8 @@ impl Canon<'_> {
             key.push(';');
         }
         key.push(')');
-        Ok(Form::of(Poly::atom(Atom::Opaque(key), 1)))
+        let formula = Expr::Apply(function.clone(), arguments.to_vec());
+        Ok(Form::of(self.opaque_atom(key, formula, 1)))
     }
 }
 
@@ -355,8 +371,8 @@ fn merged(a: &Monomial, b: &Monomial, coefficient: &mut RBig, max_bits: usize) -
     }
 }
 
-/// A polynomial without opaque atoms as a formula.
-pub(crate) fn to_expr(poly: &Poly) -> Option<Expr> {
+/// A polynomial as a formula; none if an opaque atom is not in the table.
+pub(crate) fn to_expr(poly: &Poly, opaque: &BTreeMap<String, Expr>) -> Option<Expr> {
     use alloc::boxed::Box;
     let mut terms = Vec::new();
     for (monomial, coefficient) in &poly.0 {
@@ -374,7 +390,7 @@ pub(crate) fn to_expr(poly: &Poly) -> Option<Expr> {
                         UBig::from(*index),
                     ))),
                 ),
-                Atom::Opaque(_) => return None,
+                Atom::Opaque(key) => opaque.get(key)?.clone(),
             };
             let exponent = Expr::Number(RBig::from(*exponent));
             factors.push(Expr::Power(Box::new(base), Box::new(exponent)));

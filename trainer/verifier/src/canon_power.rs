@@ -1,6 +1,7 @@
 //! Powers in canonical form: integer powers, surds by their prime roots, exponentials by the terms
 //! of their exponents.
 
+use alloc::boxed::Box;
 use alloc::string::{String, ToString};
 use alloc::vec;
 use alloc::vec::Vec;
@@ -9,7 +10,7 @@ use dashu_int::ops::{BitTest, UnsignedAbs};
 use dashu_int::{IBig, UBig};
 use dashu_ratio::RBig;
 
-use crate::canon::{Atom, Canon, Form, Formed, Monomial, NoForm, Poly};
+use crate::canon::{Atom, Canon, Form, Formed, Monomial, NoForm, Poly, to_expr};
 use crate::number::{power, small};
 use crate::tree::Expr;
 
@@ -18,6 +19,16 @@ const LARGEST_DIVISOR: u32 = 1000;
 
 /// A power of a sum is multiplied out up to this exponent.
 const LARGEST_EXPONENT: i64 = 64;
+
+/// A part of the base of a power.
+struct Part<'a> {
+    /// The text that identifies it.
+    key: &'a str,
+    /// The part as a formula, if it is a prime or e.
+    known: &'a Option<Expr>,
+    /// The whole base, which is the part where it is none of these.
+    formula: &'a Expr,
+}
 
 impl Canon<'_> {
     pub(crate) fn power(&mut self, base: &Expr, exponent: &Expr) -> Formed<Form> {
@@ -32,13 +43,18 @@ impl Canon<'_> {
         {
             return Ok(form);
         }
+        let formula = base;
+        let written = exponent;
         let base = self.form(base)?;
         let exponent = self.form(exponent)?;
         match exponent.bottom.as_constant() {
-            Some(bottom) if !bottom.is_zero() => self.split_power(&base, &exponent.top, &bottom),
+            Some(bottom) if !bottom.is_zero() => {
+                self.split_power(formula, &base, &exponent.top, &bottom)
+            }
             _ => {
                 let key = alloc::format!("({})^({})", base.key(), exponent.key());
-                Ok(Form::of(Poly::atom(Atom::Opaque(key), 1)))
+                let power = Expr::Power(Box::new(formula.clone()), Box::new(written.clone()));
+                Ok(Form::of(self.opaque_atom(key, power, 1)))
             }
         }
     }
@@ -60,14 +76,25 @@ impl Canon<'_> {
     }
 
     /// b^(s + t) = b^s b^t, with one atom for each term of the exponent.
-    fn split_power(&mut self, base: &Form, exponent: &Poly, bottom: &RBig) -> Formed<Form> {
+    fn split_power(
+        &mut self,
+        formula: &Expr,
+        base: &Form,
+        exponent: &Poly,
+        bottom: &RBig,
+    ) -> Formed<Form> {
         let parts = self.prime_parts(base)?;
         let mut product = Form::of(Poly::one());
         for (monomial, coefficient) in &exponent.0 {
             let coefficient = coefficient / bottom;
             for (key, multiplicity, prime) in &parts {
                 let total = &coefficient * RBig::from(*multiplicity);
-                let factor = self.power_atom(key, prime, monomial, &total)?;
+                let part = Part {
+                    key,
+                    known: prime,
+                    formula,
+                };
+                let factor = self.power_atom(&part, monomial, &total)?;
                 product = self.product(&product, &factor)?;
             }
         }
@@ -102,17 +129,11 @@ impl Canon<'_> {
         Ok(parts)
     }
 
-    fn power_atom(
-        &mut self,
-        key: &str,
-        known: &Option<Expr>,
-        monomial: &Monomial,
-        total: &RBig,
-    ) -> Formed<Form> {
+    fn power_atom(&mut self, part: &Part<'_>, monomial: &Monomial, total: &RBig) -> Formed<Form> {
         if monomial.is_empty()
-            && let Some(base) = known
+            && let Some(base) = part.known
         {
-            if let (Some(base), true) = (base.exact(), true)
+            if let Some(base) = base.exact()
                 && let Some(form) = self.surd(base, total)?
             {
                 return Ok(form);
@@ -125,12 +146,15 @@ impl Canon<'_> {
         let mut exponent = Poly::default();
         let unit = RBig::from_parts(IBig::ONE, total.denominator().clone());
         exponent.insert(monomial.clone(), unit);
-        let mut text = alloc::format!("({key})^(");
+        let mut text = alloc::format!("({})^(", part.key);
         exponent.write(&mut text);
         text.push(')');
         let count = i64::try_from(total.numerator()).map_err(|_| NoForm::TooLarge)?;
         let magnitude = u32::try_from(count.unsigned_abs()).map_err(|_| NoForm::TooLarge)?;
-        let atom = Poly::atom(Atom::Opaque(text), magnitude);
+        let base = part.known.as_ref().unwrap_or(part.formula).clone();
+        let power = to_expr(&exponent, self.opaque).ok_or(NoForm::TooLarge)?;
+        let power = Expr::Power(Box::new(base), Box::new(power));
+        let atom = self.opaque_atom(text, power, magnitude);
         Ok(if count >= 0 {
             Form::of(atom)
         } else {

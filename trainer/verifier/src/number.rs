@@ -128,7 +128,8 @@ pub(crate) fn power(base: &RBig, exponent: i64, limit_bits: usize) -> Option<RBi
         return Some(if is_even { RBig::ONE } else { RBig::NEG_ONE });
     }
     let size = size_bits(base);
-    if size.checked_mul(magnitude)? > limit_bits {
+    // A number of n bits is at least 2^(n - 1): powers of two reach the limit exactly.
+    if size.saturating_sub(1).checked_mul(magnitude)? > limit_bits {
         return None;
     }
     let top = base.numerator().pow(magnitude);

@@ -81,7 +81,9 @@ pub(crate) fn names(expr: &Expr, is_natural: bool, found: &mut Vec<(String, bool
         }
         Expr::Power(base, exponent) => {
             names(base, is_natural, found);
-            names(exponent, is_natural, found);
+            // A negative number has real powers only for integers.
+            let is_integer = base.exact().is_some_and(|base| *base < RBig::ZERO);
+            names(exponent, is_natural || is_integer, found);
         }
         Expr::Apply(function, parts) => {
             let inner = is_natural
@@ -160,7 +162,7 @@ impl Evaluator {
     }
 
     pub(crate) fn eval(&mut self, expr: &Expr, point: &Point) -> Known<Complex> {
-        self.budget.charge(8)?;
+        self.budget.charge(30)?;
         match expr {
             Expr::Number(value) => self.rational(value),
             Expr::Decimal(decimal) => self.rational(&decimal.value),
@@ -309,10 +311,13 @@ impl Evaluator {
         if exponent.is_real()
             && exponent.re.rad.is_zero()
             && let Some(n) = exponent.re.floor()
-            && exponent.re.exp >= 0
-            && let Ok(n) = i64::try_from(&n)
+            && let Ok(small) = i64::try_from(&n)
+            && exponent
+                .re
+                .sub(&Ball::exact(n), self.prec, &mut self.budget)?
+                .is_exact_zero()
         {
-            return self.integer_power(&value, n);
+            return self.integer_power(&value, small);
         }
         self.general_power(&value, &exponent)
     }

@@ -301,7 +301,7 @@ impl Comparer<'_> {
                 }
             }
         }
-        let slope = to_expr(&slope)?;
+        let slope = to_expr(&slope, &self.opaque)?;
         let is_flipped = match self.sign(&slope)? {
             Ordering::Greater => false,
             Ordering::Less => true,
@@ -311,7 +311,7 @@ impl Comparer<'_> {
             alloc::boxed::Box::new(slope),
             alloc::boxed::Box::new(number(-1)),
         );
-        let bound = Expr::Product(vec![number(-1), to_expr(&rest)?, inverse]);
+        let bound = Expr::Product(vec![number(-1), to_expr(&rest, &self.opaque)?, inverse]);
         Some((name?, self.simplest(bound), is_flipped))
     }
 

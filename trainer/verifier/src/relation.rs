@@ -142,7 +142,7 @@ impl Comparer<'_> {
         let Some((x, y)) = self.factor(&left, &right) else {
             return false;
         };
-        let signs = to_expr(&x).zip(to_expr(&y));
+        let signs = to_expr(&x, &self.opaque).zip(to_expr(&y, &self.opaque));
         let Some((x, y)) = signs else {
             return false;
         };

@@ -1,6 +1,8 @@
 //! The equality ladder for numbers and formulas: exact numbers, written decimals, canonical forms,
 //! intervals, fixed points.
 
+use alloc::collections::BTreeMap;
+use alloc::string::String;
 use alloc::vec;
 use alloc::vec::Vec;
 use core::cmp::Ordering;
@@ -8,7 +10,7 @@ use core::cmp::Ordering;
 use dashu_ratio::RBig;
 
 use crate::ball::{Ball, Unknown};
-use crate::canon::{Canon, Form, NoForm};
+use crate::canon::{Canon, Form, NoForm, Poly, to_expr};
 use crate::number::Decimal;
 use crate::points::{Complex, Evaluator, any, has_imaginary, names, point};
 use crate::policy::{DecimalMatch, Domain, Policy};
@@ -31,6 +33,18 @@ const ENOUGH_POINTS: usize = 8;
 pub(crate) struct Comparer<'p> {
     pub(crate) policy: &'p Policy,
     pub(crate) evaluator: Evaluator,
+    pub(crate) opaque: BTreeMap<String, Expr>,
+}
+
+/// Terms of a difference that are evaluated one by one.
+const MAX_TERMS: usize = 64;
+
+/// What the canonical forms say.
+enum Rung {
+    Decided(Reason),
+    /// Two constants that are equal if and only if the sides are.
+    Constants(Expr, Expr),
+    Open,
 }
 
 /// What one evaluation of both sides says.
@@ -45,6 +59,7 @@ impl<'p> Comparer<'p> {
         Self {
             policy,
             evaluator: Evaluator::new(policy.limits.steps),
+            opaque: BTreeMap::new(),
         }
     }
 
@@ -53,6 +68,7 @@ impl<'p> Comparer<'p> {
             budget: &mut self.evaluator.budget,
             max_terms: self.policy.limits.terms,
             max_bits: self.policy.limits.integer_bits,
+            opaque: &mut self.opaque,
         }
     }
 
@@ -81,37 +97,63 @@ impl<'p> Comparer<'p> {
                 Reason::DifferentKind
             };
         }
-        match self.forms(a, b) {
-            Ok(Some(reason)) => reason,
-            Ok(None) | Err(NoForm::TooLarge) => self.values_of(a, b),
-            Err(NoForm::Exhausted) => Reason::Undecided,
+        // The canonical form takes half of the steps at most, so that evaluation has the rest.
+        let part = self.evaluator.budget.half();
+        let rest = core::mem::replace(&mut self.evaluator.budget, part);
+        let found = self.forms(a, b);
+        let part = core::mem::replace(&mut self.evaluator.budget, rest);
+        self.evaluator.budget.refund(&part);
+        match found {
+            Ok(Rung::Decided(reason)) => reason,
+            // Common terms are gone from a difference: nothing small is lost beside them.
+            Ok(Rung::Constants(plus, minus)) => self.values_of(&plus, &minus),
+            Ok(Rung::Open) | Err(_) => self.values_of(a, b),
         }
     }
 
     /// Rungs 5 and 6.
-    fn forms(&mut self, a: &Expr, b: &Expr) -> Result<Option<Reason>, NoForm> {
+    fn forms(&mut self, a: &Expr, b: &Expr) -> Result<Rung, NoForm> {
         let mut canon = self.canon();
         let left = canon.form(a)?;
         let right = canon.form(b)?;
         if left.bottom.is_zero() || right.bottom.is_zero() {
-            return Ok(None);
+            return Ok(Rung::Open);
         }
         if left.bottom == right.bottom && left.top == right.top {
-            return Ok(Some(Reason::EqualForm));
+            return Ok(Rung::Decided(Reason::EqualForm));
         }
-        if canon.are_equal(&left, &right)? {
+        let gap = canon.difference(&left, &right)?;
+        if gap.is_zero() {
             let is_whole = |form: &Form| form.bottom.as_constant().is_some();
             let is_form = is_whole(&left) && is_whole(&right);
-            return Ok(Some(if is_form {
+            return Ok(Rung::Decided(if is_form {
                 Reason::EqualForm
             } else {
                 Reason::EqualRatio
             }));
         }
-        let is_algebraic = [&left.top, &left.bottom, &right.top, &right.bottom]
-            .iter()
-            .all(|poly| poly.is_over_names());
-        Ok(is_algebraic.then_some(Reason::DifferentForm))
+        if gap.is_over_names() {
+            return Ok(Rung::Decided(Reason::DifferentForm));
+        }
+        if Self::is_constant(a) && Self::is_constant(b) && gap.0.len() <= MAX_TERMS {
+            return Ok(self.parted(gap).unwrap_or(Rung::Open));
+        }
+        Ok(Rung::Open)
+    }
+
+    /// A difference as what is added and what is taken away.
+    fn parted(&self, gap: Poly) -> Option<Rung> {
+        let (plus, minus): (BTreeMap<_, _>, BTreeMap<_, _>) = gap
+            .0
+            .into_iter()
+            .partition(|(_, value)| *value > RBig::ZERO);
+        let mut minus = Poly(minus);
+        minus
+            .0
+            .values_mut()
+            .for_each(|value| *value = -value.clone());
+        let plus = to_expr(&Poly(plus), &self.opaque)?;
+        Some(Rung::Constants(plus, to_expr(&minus, &self.opaque)?))
     }
 
     /// Rungs 7 and 8.
@@ -167,12 +209,7 @@ impl<'p> Comparer<'p> {
     }
 
     /// Evaluates both sides. An error other than exhaustion: defined on one side only.
-    fn seen(
-        &mut self,
-        a: &Expr,
-        b: &Expr,
-        at: &[(alloc::string::String, RBig)],
-    ) -> Result<Seen, Unknown> {
+    fn seen(&mut self, a: &Expr, b: &Expr, at: &[(String, RBig)]) -> Result<Seen, Unknown> {
         let left = self.evaluator.eval(a, at);
         let right = self.evaluator.eval(b, at);
         match (left, right) {
@@ -208,12 +245,7 @@ impl<'p> Comparer<'p> {
         Ok(Seen::Overlap { is_tight })
     }
 
-    fn at_points(
-        &mut self,
-        a: &Expr,
-        b: &Expr,
-        variables: &[(alloc::string::String, bool)],
-    ) -> Reason {
+    fn at_points(&mut self, a: &Expr, b: &Expr, variables: &[(String, bool)]) -> Reason {
         self.evaluator.prec = POINT_PRECISION;
         let is_positive = self.policy.domain == Domain::Positive;
         let mut num_equal = 0usize;

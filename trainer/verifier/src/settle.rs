@@ -133,7 +133,7 @@ fn signed(value: &Value, is_upper: bool, builder: &mut Builder) -> Built<Value> 
 fn signed_expr(expr: &Expr, is_upper: bool, builder: &mut Builder) -> Built<Expr> {
     builder
         .budget
-        .charge(4)
+        .charge(60)
         .map_err(|_| Reason::AnswerTooLarge)?;
     Ok(match expr {
         Expr::PlusMinus(is_plus, inner) => {

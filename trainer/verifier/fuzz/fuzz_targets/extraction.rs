@@ -26,6 +26,19 @@ fuzz_target!(|data: &[u8]| {
     };
     let any = Policy::default();
     check(completion, &any);
-    check(completion, &Policy { extraction: Extraction::Marked, ..any });
-    check(completion, &Policy { several_boxes: SeveralBoxes::Last, tail_chars: Some(20), ..any });
+    check(
+        completion,
+        &Policy {
+            extraction: Extraction::Marked,
+            ..any
+        },
+    );
+    check(
+        completion,
+        &Policy {
+            several_boxes: SeveralBoxes::Last,
+            tail_chars: Some(20),
+            ..any
+        },
+    );
 });

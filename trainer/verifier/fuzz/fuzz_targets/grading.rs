@@ -15,7 +15,10 @@ fuzz_target!(|data: &[u8]| {
         assert_ne!(reason, Reason::InternalDefect);
     }
     if forward.correct.is_some() && backward.correct.is_some() {
-        assert_eq!((forward.correct, forward.reason), (backward.correct, backward.reason));
+        assert_eq!(
+            (forward.correct, forward.reason),
+            (backward.correct, backward.reason)
+        );
     }
     let itself = equal(a, a, &policy);
     assert_ne!(itself.correct, Some(false), "{}", itself.reason);

@@ -113,7 +113,9 @@ impl<'a> Parser<'a> {
             return true;
         }
         if is_text {
-            return word.chars().count() == 1 && !self.is_unit_here();
+            let is_name = word.chars().count() == 1
+                || (word.bytes().all(|b| b.is_ascii_uppercase()) && is_product_of_names(word));
+            return is_name && !self.is_unit_here();
         }
         (is_product_of_names(word) || splits(word)) && !self.is_unit_here()
     }

@@ -94,7 +94,8 @@ pub(crate) fn is_product_of_names(word: &str) -> bool {
         .all(|pair| matches!(pair, [a, b] if a.saturating_add(1) == *b));
     length == 1
         || ((length <= 3 || is_ascending && length <= 6)
-            && !SHORT_WORDS.contains(&word.to_ascii_lowercase().as_str()))
+            && ((word.bytes().all(|b| b.is_ascii_uppercase()) && !matches!(word, "AM" | "PM"))
+                || !SHORT_WORDS.contains(&word.to_ascii_lowercase().as_str())))
 }
 
 /// Words that begin a condition.
