@@ -24,7 +24,8 @@ fn train(dir: &Path, method: &str, args: &[&str], sets: &[&str]) -> Output {
     all.extend(args);
     for set in [
         method.as_str(),
-        "selection.prompts_per_step=4",
+        "selection.prompts_per_step=3",
+        "selection.rounds.top_up_min=2",
         "selection.rounds.raw_batch=5",
         "selection.rounds.candidate_target=5",
         "selection.audit.every=3",
@@ -33,7 +34,7 @@ fn train(dir: &Path, method: &str, args: &[&str], sets: &[&str]) -> Output {
         "rollout.group_size=6",
         "rollout.num_workers=1",
         "rollout.max_new_tokens=40",
-        "data.num_problems=40",
+        "data.num_problems=60",
         "eval.problems=10",
         "eval.every=5",
         "eval.at_start=false",
@@ -149,7 +150,7 @@ fn a_gated_run_leaves_its_diagnostics() {
             .all(|line| line["counts"]["kv_reuse_frac"] == 1.0)
     );
     assert_eq!(total("prefill_tokens"), total("scored_tokens"));
-    assert_eq!(total("num_groups_trained"), 8 * 4);
+    assert_eq!(total("num_groups_trained"), 8 * 3);
     assert_eq!(
         found[7]["totals"]["num_completions"],
         total("num_completions")
@@ -194,8 +195,8 @@ fn what_cannot_be_selected_is_refused_before_anything_is_written() {
     let cases: [(&str, &[&str], &str); 5] = [
         (
             "hive",
-            &["selection.prompts_per_step=41"],
-            "the 40 training prompts",
+            &["selection.prompts_per_step=61"],
+            "the 60 training prompts",
         ),
         ("hive", &[band], "off + keep at most 1"),
         (
@@ -228,7 +229,7 @@ fn a_step_that_stays_short_saves_its_state_and_says_why() {
     let (code, words) = refused(folder.path(), "hive", &sets);
     assert_eq!(code, 1, "{words}");
     for word in [
-        "4 mixed groups for step 1",
+        "3 mixed groups for step 1",
         "0 in 2 rounds",
         "1.000 all wrong",
         "p_hard 0.50",

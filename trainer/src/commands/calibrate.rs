@@ -80,13 +80,16 @@ fn records(groups: &[Group], scored: &[PromptEntropy]) -> Vec<GroupRecord> {
     groups.iter().enumerate().map(record).collect()
 }
 
+/// One of the correlations.
+type Value = fn(&Correlations) -> Option<f64>;
+
 fn table(found: &Calibration) -> String {
     let mut text = format!(
         "{} prompts, mean pass rate {:.3}, mixed groups {:.3}\n\n\
          rank correlation of            prompt entropy   question alone\n",
         found.num_prompts, found.pass_rate_mean, found.mixed_frac
     );
-    let rows: [(&str, fn(&Correlations) -> Option<f64>); 5] = [
+    let rows: [(&str, Value); 5] = [
         ("response entropy", |it| it.response_entropy),
         ("pass rate", |it| it.pass_rate),
         ("closeness to the edge", |it| it.edge_closeness),

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use super::report::SeedCurves;
 use super::statistics::{estimate, interpolate};
 
 const WIDTH: f64 = 760.0;
@@ -18,14 +19,11 @@ const COLOURS: [&str; 11] = [
     "#666666", "#999999", "#000000",
 ];
 
-/// Curves of one arm, one per seed.
-pub(super) type Runs = Vec<Vec<(f64, f64)>>;
-
 /// A mean curve: cost, mean, interval.
 type Mean = Vec<(f64, f64, Option<(f64, f64)>)>;
 
 /// The picture.
-pub(super) fn chart(arms: &[(String, Runs)], x_name: &str) -> String {
+pub(super) fn chart(arms: &[(String, SeedCurves)], x_name: &str) -> String {
     let means: Vec<Mean> = arms.iter().map(|(_, runs)| mean_curve(runs)).collect();
     let points = || means.iter().flatten();
     let most_x = points().map(|it| it.0).fold(0.0, f64::max).max(1e-9);
@@ -62,7 +60,7 @@ pub(super) fn chart(arms: &[(String, Runs)], x_name: &str) -> String {
 }
 
 /// Mean over the seeds, as far as all of them go.
-fn mean_curve(runs: &Runs) -> Mean {
+fn mean_curve(runs: &SeedCurves) -> Mean {
     let ends = runs.iter().filter_map(|it| it.last()).map(|it| it.0);
     let end = ends.fold(f64::INFINITY, f64::min);
     if runs.is_empty() || !end.is_finite() {

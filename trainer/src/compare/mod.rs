@@ -19,6 +19,6 @@ mod statistics;
 pub use arms::{ARMS, Arm, arms};
 pub use comparison::{Comparison, Verdict, comparisons};
 pub use outcome::{Curve, CurvePoint, Outcome, OutcomeError, Problem, read_outcome};
-pub use report::{Report, Table};
+pub use report::{Report, SeedCurves, Table};
 pub use runs::{Job, JobState, Runs, RunsError};
 pub use statistics::{Estimate, estimate, interpolate, ratio_estimate, reach};

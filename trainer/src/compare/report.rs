@@ -9,6 +9,9 @@ use super::outcome::{Curve, Outcome};
 use super::runs::{Job, JobState};
 use super::statistics::{Estimate, MIN_SEEDS, estimate};
 
+/// Accuracy against a cost, one curve per seed.
+pub type SeedCurves = Vec<Vec<(f64, f64)>>;
+
 /// The arms that every other is compared with.
 const REFERENCES: [&str; 3] = ["dynamic_sampling", "greso", "random_gate"];
 
@@ -273,7 +276,7 @@ impl Report {
     }
 
     /// Accuracy against a cost: per arm, the curves of its seeds.
-    pub fn curves(&self, curve: Curve) -> Vec<(String, Vec<Vec<(f64, f64)>>)> {
+    pub fn curves(&self, curve: Curve) -> Vec<(String, SeedCurves)> {
         let curves = |arm: &String| {
             let runs = self.of(arm).into_iter().map(|it| it.curve(curve)).collect();
             (arm.clone(), runs)

@@ -18,8 +18,6 @@
 mod engine;
 pub mod memory;
 mod pool;
-#[cfg(test)]
-mod pool_tests;
 mod prefill;
 mod queue;
 pub mod sampling;

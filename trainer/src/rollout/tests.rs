@@ -1,5 +1,7 @@
 //! Tests of the whole engine.
 
+mod pool;
+
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
 use super::*;
@@ -9,12 +11,12 @@ use crate::policy::decoder::tests::tiny_config;
 use crate::record::StopReason;
 use crate::seed::Stage;
 
-pub(super) fn letters(tokens: &[u32]) -> String {
+fn letters(tokens: &[u32]) -> String {
     tokens.iter().map(|t| char::from(b'A' + *t as u8)).collect()
 }
 
 /// Prompts of 3 to 60 tokens; every seventh token is the stop token 0.
-pub(super) fn requests(num_prompts: usize, num_completions: u32) -> Vec<Request> {
+fn requests(num_prompts: usize, num_completions: u32) -> Vec<Request> {
     let tokens =
         |prompt: usize| (0..3 + prompt * 19 % 58).map(move |t| (t * (prompt + 3)) as u32 % 48);
     (0..num_prompts)
@@ -28,7 +30,7 @@ pub(super) fn requests(num_prompts: usize, num_completions: u32) -> Vec<Request>
         .collect()
 }
 
-pub(super) fn config() -> RolloutConfig {
+fn config() -> RolloutConfig {
     RolloutConfig {
         max_new_tokens: 24,
         ..RolloutConfig::default()
@@ -36,7 +38,7 @@ pub(super) fn config() -> RolloutConfig {
 }
 
 /// Weights large enough that distributions are far from uniform.
-pub(super) fn decoder(model: &ModelConfig) -> Decoder {
+fn decoder(model: &ModelConfig) -> Decoder {
     use burn::module::{Module, ModuleMapper, Param};
     struct Louder;
     impl ModuleMapper for Louder {
@@ -47,7 +49,7 @@ pub(super) fn decoder(model: &ModelConfig) -> Decoder {
     Decoder::init(model, 2, &Device::default()).map(&mut Louder)
 }
 
-pub(super) fn roll_out(config: &RolloutConfig, requests: &[Request]) -> RolloutOutput {
+fn roll_out(config: &RolloutConfig, requests: &[Request]) -> RolloutOutput {
     let model = tiny_config();
     Engine::new(&model, config.clone())
         .roll_out(
@@ -79,7 +81,7 @@ fn error(config: &RolloutConfig, requests: &[Request]) -> RolloutError {
 }
 
 /// Tokens, log-probs and entropies, bit for bit.
-pub(super) fn assert_same(got: &[Completion], expected: &[Completion], what: &str) {
+fn assert_same(got: &[Completion], expected: &[Completion], what: &str) {
     assert_eq!(got.len(), expected.len(), "{what}");
     for (got, expected) in got.iter().zip(expected) {
         assert!(got == expected, "{what}:\n{got:?}\nis not\n{expected:?}");

@@ -4,8 +4,9 @@ use rlvr_core::{Band, ExplorationConfig, Gate, Stage1Config};
 use serde::{Deserialize, Serialize};
 
 use super::audit_config::AuditConfig;
+use super::rounds_config::RoundsConfig;
 use crate::config::InvalidValue;
-use crate::config::range::{at_least, positive, within};
+use crate::config::range::{at_least, within};
 use crate::config::tagged::name_or_table;
 
 /// The section `[selection]`.
@@ -261,64 +262,6 @@ pub enum PoolRule {
     PerRawBatch,
 }
 
-/// Sizes and bounds that all arms with rounds share.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct RoundsConfig {
-    /// Prompts pulled from the data at a time, 1 or more.
-    pub raw_batch: usize,
-    /// Prompts rolled out in the first round, counted after the gate; unset means one and a half
-    /// times `selection.prompts_per_step`, rounded up.
-    pub candidate_target: Option<usize>,
-    /// How much more than expected to be needed a later round asks for, more than 0.
-    pub top_up_factor: f64,
-    /// Fewest prompts of a later round; unset means the smaller of 64 and half of
-    /// `selection.prompts_per_step`, rounded up.
-    pub top_up_min: Option<usize>,
-    /// Most rounds of a step, 1 or more.
-    pub max_rounds: usize,
-    /// What happens to a step that is still short then.
-    pub on_short: OnShort,
-    /// What has to differ within a group for it to be trained on.
-    pub filter: Filter,
-}
-
-impl Default for RoundsConfig {
-    fn default() -> Self {
-        Self {
-            raw_batch: 32,
-            candidate_target: None,
-            top_up_factor: 1.25,
-            top_up_min: None,
-            max_rounds: 10,
-            on_short: OnShort::Error,
-            filter: Filter::Reward,
-        }
-    }
-}
-
-/// What happens to a step that is short of mixed groups.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum OnShort {
-    /// The run saves its state and ends.
-    #[default]
-    Error,
-    /// It trains on what it has, and says so in every report.
-    TrainShort,
-}
-
-/// What has to differ within a group.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Filter {
-    /// The reward.
-    #[default]
-    Reward,
-    /// Whether the answer is right.
-    Accuracy,
-}
-
 impl SelectionConfig {
     /// Prompts of the first round.
     pub fn candidate_target(&self) -> usize {
@@ -340,12 +283,7 @@ impl SelectionConfig {
         at_least("selection.prompts_per_step", self.prompts_per_step, 1)?;
         let bytes = self.entropy_logits_bytes;
         at_least("selection.entropy_logits_bytes", bytes, 1024)?;
-        let rounds = &self.rounds;
-        at_least("selection.rounds.raw_batch", rounds.raw_batch, 1)?;
-        at_least("selection.rounds.max_rounds", rounds.max_rounds, 1)?;
-        positive("selection.rounds.top_up_factor", rounds.top_up_factor)?;
-        let candidates = rounds.candidate_target.unwrap_or(1);
-        at_least("selection.rounds.candidate_target", candidates, 1)?;
+        self.rounds.validate()?;
         if self.top_up_min() > self.candidate_target() {
             let allowed = format!(
                 "at most the {} prompts of the first round (selection.rounds.candidate_target)",

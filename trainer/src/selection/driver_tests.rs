@@ -6,6 +6,8 @@ use proptest::prelude::{Strategy, prop, prop_assert, prop_assert_eq, proptest};
 use proptest::test_runner::Config;
 
 use super::super::config::SelectionMethod;
+use super::super::counts::AuditCounts;
+use super::super::source::SourceStats;
 use super::*;
 use crate::config::{Layers, RecipeText, RunConfig};
 use crate::record::{Completion, Reward, Rollout, StopReason};

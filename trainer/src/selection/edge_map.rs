@@ -110,16 +110,14 @@ impl Phase {
             *cell = (cell.0 + 1, cell.1 + utility);
         }
         let cells = sums.iter().enumerate().flat_map(|(column, rows)| {
-            rows.iter()
-                .enumerate()
-                .filter_map(move |(row, &(count, sum))| {
-                    (count > 0).then(|| Cell {
-                        pass_rate_bin: column,
-                        entropy_bin: row,
-                        num_groups: count,
-                        utility_mean: sum / count as f64,
-                    })
-                })
+            let rows = rows.iter().enumerate();
+            let filled = rows.filter(|(_, (count, _))| *count > 0);
+            filled.map(move |(row, (count, sum))| Cell {
+                pass_rate_bin: column,
+                entropy_bin: row,
+                num_groups: *count,
+                utility_mean: sum / *count as f64,
+            })
         });
         let total: f64 = measured.iter().map(|(_, utility)| utility).sum();
         let weighted = |value: fn(&GroupRecord) -> f64| {

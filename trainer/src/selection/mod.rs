@@ -14,6 +14,8 @@
 
 mod audit_config;
 mod calibration;
+mod choose;
+mod collected;
 mod config;
 mod counts;
 mod driver;
@@ -23,6 +25,7 @@ mod plan;
 mod posterior;
 mod record;
 mod report;
+mod rounds_config;
 mod source;
 mod state;
 mod stream;
@@ -31,16 +34,19 @@ mod window;
 
 pub use audit_config::AuditConfig;
 pub use calibration::{Calibration, Correlations, Quartile};
+pub use choose::stage1_passes;
+pub use collected::Collected;
 pub use config::{
-    EntropyGate, Filter, Greso, GresoCode, History, Hive, Mopps, OnShort, PoolRule, Preset,
-    RandomGate, RoundsConfig, SelectionConfig, SelectionMethod,
+    EntropyGate, Greso, GresoCode, History, Hive, Mopps, PoolRule, Preset, RandomGate,
+    SelectionConfig, SelectionMethod,
 };
 pub use counts::{AuditCounts, StepCounts};
-pub use driver::{Collected, Collector, stage1_passes};
+pub use driver::Collector;
 pub use error::{CollectError, ShortStep};
 pub use plan::{Plan, PoolGate, Refill, Screen};
 pub use record::{GroupRecord, GroupSource, group_record};
 pub use report::{SelectionLine, SelectionTiming};
+pub use rounds_config::{Filter, OnShort, RoundsConfig};
 pub use source::{LiveSource, RolloutSource, SourceStats};
 pub use state::{PromptHistory, SelectionState, SelectionStateError, Totals, Visit};
 pub use stream::{DataStream, EpochEnd, uniform_step};

@@ -5,7 +5,8 @@ use rlvr_core::{
     pool_target_of,
 };
 
-use super::config::{Filter, OnShort, PoolRule, SelectionConfig, SelectionMethod};
+use super::config::{PoolRule, SelectionConfig, SelectionMethod};
+use super::rounds_config::{Filter, OnShort};
 use super::stream::EpochEnd;
 use crate::config::RunConfig;
 use crate::reward::{Component, RewardConfig};

@@ -4,8 +4,8 @@ use rlvr_core::RunKind;
 use serde::{Deserialize, Serialize};
 
 use super::audit_config::AuditConfig;
+use super::collected::Collected;
 use super::counts::{AuditCounts, StepCounts};
-use super::driver::Collected;
 use super::source::SourceStats;
 use super::state::{SelectionState, Totals};
 use super::window::{EdgeStats, Warning, warnings};

@@ -2,8 +2,8 @@
 
 use burn::tensor::{Device, Tensor, TensorData};
 
-use super::tests::{assert_same, config, decoder, letters, requests, roll_out};
-use super::*;
+use super::super::*;
+use super::{assert_same, config, decoder, letters, requests, roll_out};
 use crate::policy::cache::KvCache;
 use crate::policy::decoder::tests::tiny_config;
 use crate::seed::Stage;
