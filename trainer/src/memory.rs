@@ -3,6 +3,7 @@
 use crate::config::RunConfig;
 use crate::policy::cache::KvCache;
 use crate::policy::config::ModelConfig;
+use crate::policy::packed::Keep;
 use crate::rollout::memory::{estimate, num_weights};
 use crate::rollout::{MemoryEstimate, RolloutError};
 use crate::selection::Plan;
@@ -20,7 +21,7 @@ pub struct RunMemory {
     pub reference_bytes: u64,
     /// Cache, prefill and logits of the rollouts, weights not counted again.
     pub rollout_bytes: u64,
-    /// Recorded activations of one micro-batch and one chunk of logits with its gradient.
+    /// Kept activations of one micro-batch, and one chunk of logits with the head's gradient.
     pub update_bytes: u64,
     /// The rollouts in detail.
     pub rollout: MemoryEstimate,
@@ -51,8 +52,9 @@ fn gate_bytes(model: &ModelConfig, config: &RunConfig, longest_prompt: usize) ->
 
 /// Predicts the peak memory of a run whose longest prompt has `longest_prompt` tokens.
 ///
-/// Activations are counted per token and block: twelve vectors of the model width, five of the
-/// feed-forward width and three rows of attention scores are kept for the backward pass.
+/// The update keeps what [`Keep`] says for every packed row of a micro-batch, and works on one
+/// block at a time: a few vectors per row of the model and the feed-forward width, and the gradient
+/// of the output head twice while it is summed over chunks of logits.
 ///
 /// # Errors
 /// If the cache budget holds less than two completions.
@@ -67,20 +69,24 @@ pub fn run_memory(
     let weights = num_weights(model) * F32;
     let longest =
         (longest_prompt + config.rollout.max_new_tokens).min(model.max_position_embeddings);
-    let tokens = config
-        .update
-        .max_tokens_per_microbatch
-        .min(rollouts * longest)
+    // A prompt counts once; the last token of a completion is not run.
+    let group = longest_prompt + config.rollout.group_size * (longest - longest_prompt);
+    let rows = (config.selection.prompts_per_step * group)
+        .min(config.update.max_tokens_per_microbatch)
         .max(longest) as u64;
-    let per_block =
-        12 * model.hidden_size + 5 * model.intermediate_size + 3 * model.num_heads * longest;
-    let activations = tokens * (model.num_layers * per_block + 4 * model.hidden_size) as u64 * F32;
+    let keep = match config.update.gradient_checkpointing {
+        true => Keep::Inputs,
+        false => Keep::Products,
+    };
+    let working = 8 * model.hidden_size + 6 * model.intermediate_size;
+    let activations = rows * (keep.values_per_row(model) + working) as u64 * F32;
+    let head = (model.vocab_size * model.hidden_size) as u64 * F32;
     Ok(RunMemory {
         training_bytes: 5 * weights,
         reference_bytes: if needs_reference { weights } else { 0 },
         rollout_bytes: rollout.total_bytes() - rollout.weights_bytes
             + gate_bytes(model, config, longest_prompt),
-        update_bytes: activations + 4 * config.update.max_logits_bytes as u64,
+        update_bytes: activations + 2 * head + config.update.max_logits_bytes as u64,
         rollout,
     })
 }

@@ -3,81 +3,139 @@
 //! Every sum runs in a fixed number of lanes and every product that is added is fused, so a result
 //! has the same bits on every machine and however many threads share the rows.
 
-use pulp::Arch;
+use macerator::{AutoArch, Simd, WithSimd};
 
 /// Lanes of a sum.
 const LANES: usize = 16;
 
-/// Runs `work`, compiled for the vector units found at run time. What it calls has to be inlined.
-#[inline(always)]
-pub(super) fn wide<R>(work: impl FnOnce() -> R) -> R {
-    Arch::new().dispatch(work)
+/// A loop to be compiled for the vector units found at run time. Made by [`work`].
+pub(super) trait Work<'a> {
+    type Arguments;
+    type Output;
+
+    fn run(arguments: Self::Arguments) -> Self::Output;
 }
 
-/// `sum_i term(i)` over `0..length`, in lanes that are added up at the end.
-#[inline(always)]
-fn sum_of(length: usize, term: impl Fn(usize, f32) -> f32) -> f32 {
-    let mut lanes = [0f32; LANES];
-    let whole = length / LANES * LANES;
-    for start in (0..whole).step_by(LANES) {
-        for (lane, sum) in lanes.iter_mut().enumerate() {
-            *sum = term(start + lane, *sum);
+/// Names a function marked `#[inline(always)]` as [`Work`]. A closure or a function passed by value
+/// would do if the compiler promised to inline it: where it does not, the loop runs without
+/// vectors, and every fused product is a library call.
+macro_rules! work {
+    ($name:ident = $function:expr, $lifetime:lifetime, $arguments:ty => $output:ty) => {
+        struct $name;
+
+        impl<$lifetime> $crate::kernels::lanes::Work<$lifetime> for $name {
+            type Arguments = $arguments;
+            type Output = $output;
+
+            #[inline(always)]
+            fn run(arguments: $arguments) -> $output {
+                $function(arguments)
+            }
         }
-    }
-    for place in whole..length {
-        lanes[place - whole] = term(place, lanes[place - whole]);
-    }
-    lanes.iter().sum()
+    };
 }
 
-/// `sum_i a_i b_i`.
+pub(super) use work;
+
+/// Runs `W`, compiled for the vector units found at run time. What it calls in its loops has to be
+/// marked `#[inline(always)]` too.
+#[inline(always)]
+pub(super) fn wide<'a, W: Work<'a>>(arguments: W::Arguments) -> W::Output {
+    AutoArch::new().dispatch(Call::<W>(arguments))
+}
+
+struct Call<'a, W: Work<'a>>(W::Arguments);
+
+impl<'a, W: Work<'a>> WithSimd for Call<'a, W> {
+    type Output = W::Output;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self) -> W::Output {
+        W::run(self.0)
+    }
+}
+
+/// `sum_i a_i b_i` over the shorter of the two.
 #[inline(always)]
 pub(super) fn dot(a: &[f32], b: &[f32]) -> f32 {
-    let length = a.len().min(b.len());
-    let (a, b) = (&a[..length], &b[..length]);
-    sum_of(length, |place, sum| a[place].mul_add(b[place], sum))
+    let mut lanes = [0f32; LANES];
+    let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<LANES>(), b.as_chunks::<LANES>());
+    for (a, b) in a.iter().zip(b) {
+        for lane in 0..LANES {
+            lanes[lane] = a[lane].mul_add(b[lane], lanes[lane]);
+        }
+    }
+    for (lane, (a, b)) in a_rest.iter().zip(b_rest).enumerate() {
+        lanes[lane] = a.mul_add(*b, lanes[lane]);
+    }
+    lanes.iter().sum()
 }
 
 /// `sum_i a_i`.
 #[inline(always)]
 pub(super) fn sum(a: &[f32]) -> f32 {
-    sum_of(a.len(), |place, sum| sum + a[place])
+    let mut lanes = [0f32; LANES];
+    let (chunks, rest) = a.as_chunks::<LANES>();
+    for chunk in chunks {
+        for lane in 0..LANES {
+            lanes[lane] += chunk[lane];
+        }
+    }
+    for (lane, value) in rest.iter().enumerate() {
+        lanes[lane] += value;
+    }
+    lanes.iter().sum()
 }
 
 /// Largest of `a`; NaN and negative infinity count as smaller than everything.
 #[inline(always)]
 pub(super) fn max(a: &[f32]) -> f32 {
     let mut lanes = [f32::NEG_INFINITY; LANES];
-    let chunks = a.chunks_exact(LANES);
-    let rest = chunks.remainder();
+    let (chunks, rest) = a.as_chunks::<LANES>();
     for chunk in chunks {
-        for (most, value) in lanes.iter_mut().zip(chunk) {
-            *most = if *value > *most { *value } else { *most };
+        for lane in 0..LANES {
+            let is_more = chunk[lane] > lanes[lane];
+            lanes[lane] = if is_more { chunk[lane] } else { lanes[lane] };
         }
     }
-    let all = lanes.iter().chain(rest);
-    all.fold(f32::NEG_INFINITY, |most, value| most.max(*value))
+    let mut most = f32::NEG_INFINITY;
+    for value in lanes.iter().chain(rest) {
+        most = most.max(*value);
+    }
+    most
+}
+
+/// Turns scores into weights that add up to one.
+#[inline(always)]
+pub(super) fn softmax_of(scores: &mut [f32]) {
+    let most = max(scores);
+    for score in scores.iter_mut() {
+        *score = exp(*score - most);
+    }
+    let inverse = 1.0 / sum(scores);
+    for score in scores.iter_mut() {
+        *score *= inverse;
+    }
 }
 
 /// `sum_i e_i` and `sum_i e_i (z_i - most)` with `e_i = exp(z_i - most)`.
 #[inline(always)]
 pub(super) fn softmax_sums(z: &[f32], most: f32) -> (f32, f32) {
     let (mut sums, mut weighted) = ([0f32; LANES], [0f32; LANES]);
-    let mut add = |lane: usize, value: f32| {
+    let (chunks, rest) = z.as_chunks::<LANES>();
+    for chunk in chunks {
+        for lane in 0..LANES {
+            let shifted = chunk[lane] - most;
+            let weight = exp(shifted);
+            sums[lane] += weight;
+            weighted[lane] = weight.mul_add(shifted, weighted[lane]);
+        }
+    }
+    for (lane, value) in rest.iter().enumerate() {
         let shifted = value - most;
         let weight = exp(shifted);
         sums[lane] += weight;
         weighted[lane] = weight.mul_add(shifted, weighted[lane]);
-    };
-    let chunks = z.chunks_exact(LANES);
-    let rest = chunks.remainder();
-    for chunk in chunks {
-        for (lane, value) in chunk.iter().enumerate() {
-            add(lane, *value);
-        }
-    }
-    for (lane, value) in rest.iter().enumerate() {
-        add(lane, *value);
     }
     (sums.iter().sum(), weighted.iter().sum())
 }
@@ -130,14 +188,22 @@ mod tests {
         assert!(exp(f32::NEG_INFINITY) < 2e-38 && exp(f32::INFINITY) > 1e38);
     }
 
+    #[inline(always)]
+    fn squares_of(values: &[f32]) -> f32 {
+        dot(values, values)
+    }
+
+    work!(Sum = sum, 'a, &'a [f32] => f32);
+    work!(Squares = squares_of, 'a, &'a [f32] => f32);
+
     #[test]
     fn sums_cover_every_length() {
         for length in 0..70usize {
             let values: Vec<f32> = (0..length).map(|value| value as f32 - 3.0).collect();
             let expected: f32 = values.iter().sum();
-            assert_eq!(wide(|| sum(&values)), expected);
+            assert_eq!(wide::<Sum>(&values), expected);
             let squares: f32 = values.iter().map(|value| value * value).sum();
-            assert_eq!(wide(|| dot(&values, &values)), squares);
+            assert_eq!(wide::<Squares>(&values), squares);
             let largest = values.iter().copied().fold(f32::NEG_INFINITY, f32::max);
             assert_eq!(max(&values), largest);
         }

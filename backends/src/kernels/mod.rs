@@ -8,8 +8,9 @@
 //!
 //! | operation | devices with a kernel |
 //! | --- | --- |
-//! | `rms_norm`, `swiglu`, `rotary`, `prefix_attention`, `token_scores` | `cpu` |
+//! | `rms_norm`, `swiglu`, `rotary`, `prefix_attention`, `decode_attention`, `token_scores` | `cpu` |
 
+mod decode_attention;
 mod host;
 mod lanes;
 mod prefix_attention;
@@ -21,6 +22,7 @@ mod swiglu;
 mod test_tools;
 mod token_scores;
 
+pub use decode_attention::{decode_attention, weigh};
 pub use prefix_attention::{
     AttentionGradients, Heads, PromptSpan, prefix_attention, prefix_attention_backward,
 };

@@ -4,7 +4,7 @@ use burn::tensor::{DType, Tensor};
 use rayon::prelude::*;
 
 use super::host::{Values, tensor};
-use super::lanes::{dot, wide};
+use super::lanes::{dot, wide, work};
 
 /// Rows of one task of the kernel; part of the order of summation of `gamma`'s gradient.
 const TASK_ROWS: usize = 64;
@@ -97,34 +97,32 @@ fn inverse_of(row: &[f32], eps: f32) -> f32 {
     1.0 / (dot(row, row) / row.len() as f32 + eps).sqrt()
 }
 
+/// What a task of either kernel reads besides its rows.
+#[derive(Clone, Copy)]
+struct Norm<'a> {
+    gamma: &'a [f32],
+    eps: f32,
+}
+
 fn kernel(x: &[f32], gamma: &[f32], eps: f32) -> Vec<f32> {
-    let width = gamma.len();
+    let task = TASK_ROWS * gamma.len();
+    let norm = Norm { gamma, eps };
     let mut output = vec![0f32; x.len()];
-    let tasks = output.par_chunks_mut(TASK_ROWS * width);
-    let tasks = tasks.zip(x.par_chunks(TASK_ROWS * width));
-    tasks.for_each(|(output, x)| {
-        wide(|| {
-            for (y, x) in output.chunks_exact_mut(width).zip(x.chunks_exact(width)) {
-                let inverse = inverse_of(x, eps);
-                for ((y, x), gamma) in y.iter_mut().zip(x).zip(gamma) {
-                    *y = x * inverse * gamma;
-                }
-            }
-        })
-    });
+    let tasks = output.par_chunks_mut(task).zip(x.par_chunks(task));
+    tasks.for_each(|(output, x)| wide::<ForwardRows>((norm, output, x)));
     output
 }
 
 fn kernel_backward(x: &[f32], gamma: &[f32], eps: f32, grad: &[f32]) -> (Vec<f32>, Vec<f32>) {
-    let width = gamma.len();
+    let task = TASK_ROWS * gamma.len();
+    let norm = Norm { gamma, eps };
     let mut output = vec![0f32; x.len()];
-    let task = TASK_ROWS * width;
     let tasks = output.par_chunks_mut(task);
     let tasks = tasks.zip(x.par_chunks(task)).zip(grad.par_chunks(task));
     let parts: Vec<Vec<f32>> = tasks
-        .map(|((output, x), grad)| wide(|| backward_rows(output, x, gamma, eps, grad)))
+        .map(|((output, x), grad)| wide::<BackwardRows>((norm, output, x, grad)))
         .collect();
-    let mut grad_gamma = vec![0f32; width];
+    let mut grad_gamma = vec![0f32; gamma.len()];
     for part in parts {
         for (sum, value) in grad_gamma.iter_mut().zip(part) {
             *sum += value;
@@ -133,9 +131,28 @@ fn kernel_backward(x: &[f32], gamma: &[f32], eps: f32, grad: &[f32]) -> (Vec<f32
     (output, grad_gamma)
 }
 
+work!(ForwardRows = forward_rows, 'a, (Norm<'a>, &'a mut [f32], &'a [f32]) => ());
+work!(
+    BackwardRows = backward_rows,
+    'a,
+    (Norm<'a>, &'a mut [f32], &'a [f32], &'a [f32]) => Vec<f32>
+);
+
+#[inline(always)]
+fn forward_rows((norm, output, x): (Norm<'_>, &mut [f32], &[f32])) {
+    let width = norm.gamma.len();
+    for (y, x) in output.chunks_exact_mut(width).zip(x.chunks_exact(width)) {
+        let inverse = inverse_of(x, norm.eps);
+        for ((y, x), gamma) in y.iter_mut().zip(x).zip(norm.gamma) {
+            *y = x * inverse * gamma;
+        }
+    }
+}
+
 /// Fills the gradient of some rows of `x`; returns their part of that of `gamma`.
 #[inline(always)]
-fn backward_rows(output: &mut [f32], x: &[f32], gamma: &[f32], eps: f32, grad: &[f32]) -> Vec<f32> {
+fn backward_rows((norm, output, x, grad): (Norm<'_>, &mut [f32], &[f32], &[f32])) -> Vec<f32> {
+    let gamma = norm.gamma;
     let width = gamma.len();
     let mut grad_gamma = vec![0f32; width];
     let mut scaled = vec![0f32; width];
@@ -144,14 +161,15 @@ fn backward_rows(output: &mut [f32], x: &[f32], gamma: &[f32], eps: f32, grad: &
         .zip(x.chunks_exact(width))
         .zip(grad.chunks_exact(width));
     for ((output, x), grad) in rows {
-        let inverse = inverse_of(x, eps);
-        for place in 0..width {
-            scaled[place] = grad[place] * gamma[place];
-            grad_gamma[place] = (grad[place] * inverse).mul_add(x[place], grad_gamma[place]);
+        let inverse = inverse_of(x, norm.eps);
+        let sums = scaled.iter_mut().zip(grad_gamma.iter_mut());
+        for (((scaled, sum), (x, grad)), gamma) in sums.zip(x.iter().zip(grad)).zip(gamma) {
+            *scaled = grad * gamma;
+            *sum = (grad * inverse).mul_add(*x, *sum);
         }
         let along = dot(&scaled, x) / width as f32 * inverse * inverse;
-        for place in 0..width {
-            output[place] = x[place].mul_add(-along, scaled[place]) * inverse;
+        for ((output, x), scaled) in output.iter_mut().zip(x).zip(&scaled) {
+            *output = x.mul_add(-along, *scaled) * inverse;
         }
     }
     grad_gamma

@@ -4,7 +4,7 @@ use burn::tensor::Tensor;
 use rayon::prelude::*;
 
 use super::host::{Values, tensor};
-use super::lanes::wide;
+use super::lanes::{wide, work};
 
 /// Rows of one task of the kernel.
 const TASK_ROWS: usize = 64;
@@ -92,19 +92,45 @@ fn kernel(x: &[f32], [cos, sin]: [&[f32]; 2], columns: usize, width: usize, sign
     let angles = cos.par_chunks(TASK_ROWS * width);
     let angles = angles.zip(sin.par_chunks(TASK_ROWS * width));
     tasks.zip(angles).for_each(|((output, x), (cos, sin))| {
-        wide(|| {
-            let rows = output.chunks_exact_mut(columns);
-            let rows = rows.zip(x.chunks_exact(columns));
-            let angles = cos.chunks_exact(width).zip(sin.chunks_exact(width));
-            for ((output, x), (cos, sin)) in rows.zip(angles) {
-                let heads = output.chunks_exact_mut(width);
-                for (output, x) in heads.zip(x.chunks_exact(width)) {
-                    turn_head(output, x, cos, sin, sign);
-                }
-            }
-        })
+        let rows = Rows {
+            cos,
+            sin,
+            columns,
+            width,
+            sign,
+        };
+        wide::<TurnRows>((rows, output, x));
     });
     output
+}
+
+/// The angles of some rows.
+struct Rows<'a> {
+    cos: &'a [f32],
+    sin: &'a [f32],
+    columns: usize,
+    width: usize,
+    sign: f32,
+}
+
+work!(TurnRows = turn_rows, 'a, (Rows<'a>, &'a mut [f32], &'a [f32]) => ());
+
+#[inline(always)]
+fn turn_rows((rows, output, x): (Rows<'_>, &mut [f32], &[f32])) {
+    let Rows { columns, width, .. } = rows;
+    let angles = rows
+        .cos
+        .chunks_exact(width)
+        .zip(rows.sin.chunks_exact(width));
+    let values = output
+        .chunks_exact_mut(columns)
+        .zip(x.chunks_exact(columns));
+    for ((output, x), (cos, sin)) in values.zip(angles) {
+        let heads = output.chunks_exact_mut(width);
+        for (output, x) in heads.zip(x.chunks_exact(width)) {
+            turn_head(output, x, cos, sin, rows.sign);
+        }
+    }
 }
 
 #[inline(always)]

@@ -5,7 +5,7 @@ use burn::tensor::activation::sigmoid;
 use rayon::prelude::*;
 
 use super::host::{Values, tensor};
-use super::lanes::{exp, wide};
+use super::lanes::{exp, wide, work};
 
 /// Values of one task of the kernel.
 const TASK: usize = 16_384;
@@ -84,41 +84,48 @@ fn sigmoid_of(z: f32) -> f32 {
 fn kernel(gate: &[f32], up: &[f32]) -> Vec<f32> {
     let mut output = vec![0f32; gate.len()];
     let tasks = output.par_chunks_mut(TASK).zip(gate.par_chunks(TASK));
-    tasks.zip(up.par_chunks(TASK)).for_each(|((h, z), u)| {
-        wide(|| {
-            for ((h, &z), &u) in h.iter_mut().zip(z).zip(u) {
-                *h = z * sigmoid_of(z) * u;
-            }
-        })
-    });
+    let tasks = tasks.zip(up.par_chunks(TASK));
+    tasks.for_each(|((value, gate), up)| wide::<ForwardValues>((value, gate, up)));
     output
 }
 
 /// Value and gradients of gate and up.
 fn kernel_backward(gate: &[f32], up: &[f32], grad: &[f32]) -> [Vec<f32>; 3] {
     let [mut value, mut d_gate, mut d_up] = [(); 3].map(|()| vec![0f32; gate.len()]);
-    let outputs = value.par_chunks_mut(TASK).zip(d_gate.par_chunks_mut(TASK));
-    let outputs = outputs.zip(d_up.par_chunks_mut(TASK));
+    let outputs = value
+        .par_chunks_mut(TASK)
+        .zip(d_gate.par_chunks_mut(TASK))
+        .zip(d_up.par_chunks_mut(TASK));
     let inputs = gate.par_chunks(TASK).zip(up.par_chunks(TASK));
     let inputs = inputs.zip(grad.par_chunks(TASK));
-    outputs
-        .zip(inputs)
-        .for_each(|(((value, d_gate), d_up), ((gate, up), grad))| {
-            wide(|| {
-                let length = value.len();
-                let (d_gate, d_up) = (&mut d_gate[..length], &mut d_up[..length]);
-                let (gate, up, grad) = (&gate[..length], &up[..length], &grad[..length]);
-                for place in 0..length {
-                    let (z, u, g) = (gate[place], up[place], grad[place]);
-                    let sigmoid = sigmoid_of(z);
-                    let silu = z * sigmoid;
-                    value[place] = silu * u;
-                    d_up[place] = g * silu;
-                    d_gate[place] = g * u * (silu.mul_add(1.0 - sigmoid, sigmoid));
-                }
-            })
-        });
+    outputs.zip(inputs).for_each(|(outputs, inputs)| {
+        let (((value, d_gate), d_up), ((gate, up), grad)) = (outputs, inputs);
+        wide::<BackwardValues>(([value, d_gate, d_up], [gate, up, grad]));
+    });
     [value, d_gate, d_up]
+}
+
+work!(ForwardValues = forward_values, 'a, (&'a mut [f32], &'a [f32], &'a [f32]) => ());
+work!(BackwardValues = backward_values, 'a, ([&'a mut [f32]; 3], [&'a [f32]; 3]) => ());
+
+#[inline(always)]
+fn forward_values((value, gate, up): (&mut [f32], &[f32], &[f32])) {
+    for ((value, &z), &u) in value.iter_mut().zip(gate).zip(up) {
+        *value = z * sigmoid_of(z) * u;
+    }
+}
+
+#[inline(always)]
+fn backward_values(([value, d_gate, d_up], [gate, up, grad]): ([&mut [f32]; 3], [&[f32]; 3])) {
+    let outputs = value.iter_mut().zip(d_gate).zip(d_up);
+    let inputs = gate.iter().zip(up).zip(grad);
+    for (((value, d_gate), d_up), ((&z, &u), &g)) in outputs.zip(inputs) {
+        let sigmoid = sigmoid_of(z);
+        let silu = z * sigmoid;
+        *value = silu * u;
+        *d_up = g * silu;
+        *d_gate = g * u * silu.mul_add(1.0 - sigmoid, sigmoid);
+    }
 }
 
 #[cfg(all(test, feature = "cpu"))]

@@ -11,7 +11,7 @@ use rayon::prelude::*;
 use rlvr_core::{HeadGradients, TokenScores, rows_per_chunk};
 
 use super::host::{Values, edit};
-use super::lanes::{exp, max, softmax_sums, wide};
+use super::lanes::{exp, max, softmax_sums, wide, work};
 
 /// As [`rlvr_core::token_scores`].
 ///
@@ -41,7 +41,7 @@ pub fn token_scores(
             .par_chunks_exact(head.dims()[0])
             .zip(&targets[rows])
             .map(|(row, &target)| {
-                let statistics = wide(|| Statistics::of(row));
+                let statistics = wide::<RowStatistics>(row);
                 (row[target] - statistics.log_sum, statistics.entropy)
             })
             .collect();
@@ -97,7 +97,7 @@ pub fn token_scores_backward(
             let rows = logits
                 .par_chunks_exact_mut(head.dims()[0])
                 .zip(rows.clone());
-            rows.for_each(|(logits, row)| wide(|| slope(row).replace(logits, targets[row])));
+            rows.for_each(|(logits, row)| wide::<Replace>((slope(row), logits, targets[row])));
         });
         let own = rows_of(&hidden, &rows);
         let part = grad.clone().transpose().matmul(own);
@@ -191,20 +191,21 @@ struct Slope {
     to_entropy: f32,
 }
 
-impl Slope {
-    /// Replaces a row of logits by the loss's gradient with respect to it.
-    #[inline(always)]
-    fn replace(&self, logits: &mut [f32], target: usize) {
-        let statistics = Statistics::of(logits);
-        let (g, h) = (self.to_logprob, self.to_entropy);
-        // -p_j (g + h (log p_j + H)), and g once more at the target.
-        let offset = h.mul_add(statistics.entropy, g);
-        for logit in logits.iter_mut() {
-            let logprob = *logit - statistics.log_sum;
-            *logit = -exp(logprob) * h.mul_add(logprob, offset);
-        }
-        logits[target] += g;
+work!(RowStatistics = Statistics::of, 'a, &'a [f32] => Statistics);
+work!(Replace = replace, 'a, (Slope, &'a mut [f32], usize) => ());
+
+/// Replaces a row of logits by the loss's gradient with respect to it.
+#[inline(always)]
+fn replace((slope, logits, target): (Slope, &mut [f32], usize)) {
+    let statistics = Statistics::of(logits);
+    let (g, h) = (slope.to_logprob, slope.to_entropy);
+    // -p_j (g + h (log p_j + H)), and g once more at the target.
+    let offset = h.mul_add(statistics.entropy, g);
+    for logit in logits.iter_mut() {
+        let logprob = *logit - statistics.log_sum;
+        *logit = -exp(logprob) * h.mul_add(logprob, offset);
     }
+    logits[target] += g;
 }
 
 #[cfg(all(test, feature = "cpu"))]

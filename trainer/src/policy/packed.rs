@@ -18,6 +18,7 @@ use rlvr_backends::kernels::{
 };
 
 use super::attention::Attention;
+use super::config::ModelConfig;
 use super::decoder::{Block, Decoder};
 use super::rope::RopeTable;
 
@@ -39,6 +40,19 @@ pub enum Keep {
     Inputs,
     /// Everything that a matrix product made.
     Products,
+}
+
+impl Keep {
+    /// Values that a forward pass keeps per packed row, besides the rotation.
+    pub fn values_per_row(self, config: &ModelConfig) -> usize {
+        let width = config.hidden_size;
+        let per_block = match self {
+            Self::Nothing => return 0,
+            Self::Inputs => width,
+            Self::Products => width + Products::values_per_row(config),
+        };
+        config.num_layers * per_block + width
+    }
 }
 
 /// The kept activations of one forward pass.
@@ -76,6 +90,16 @@ struct Products {
     gate: Tensor<2>,
     /// `[L, F]`.
     up: Tensor<2>,
+}
+
+impl Products {
+    /// Values of one block per packed row.
+    fn values_per_row(config: &ModelConfig) -> usize {
+        let queries = config.num_heads * config.head_dim;
+        let keys = config.num_kv_heads * config.head_dim;
+        let raw = if config.qk_norm { queries + keys } else { 0 };
+        raw + 2 * queries + 2 * keys + config.hidden_size + 2 * config.intermediate_size
+    }
 }
 
 /// Shape of the blocks and what depends on positions.
@@ -167,15 +191,10 @@ impl Decoder {
     }
 
     fn frame<'a>(&self, spans: &'a [PromptSpan], rotation: &'a Rotation) -> Frame<'a> {
-        let config = self.config();
         Frame {
             spans,
             rotation,
-            heads: Heads {
-                num_kv_heads: config.num_kv_heads,
-                group: config.num_heads / config.num_kv_heads,
-                width: config.head_dim,
-            },
+            heads: self.config().heads(),
         }
     }
 }
@@ -353,4 +372,57 @@ fn weight(linear: &Linear) -> Tensor<2> {
 
 fn gamma(norm: &RmsNorm) -> Tensor<1> {
     norm.gamma.val().inner()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::decoder::tests::tiny_config;
+    use burn::tensor::Device;
+
+    #[test]
+    fn what_is_kept_is_counted() {
+        let plain = tiny_config();
+        let mut normed = tiny_config();
+        normed.qk_norm = true;
+        let device = Device::default();
+        for config in [plain, normed] {
+            let decoder = Decoder::init(&config, 0, &device);
+            let packed = PackedTokens {
+                tokens: Tensor::from_ints([1, 2, 3, 4, 5], &device),
+                spans: vec![PromptSpan {
+                    num_prompt_rows: 2,
+                    completion_rows: vec![2, 1],
+                }],
+            };
+            for keep in [Keep::Inputs, Keep::Products] {
+                let trace = decoder.packed_hidden(&packed, keep).1;
+                let kept = count(&trace.expect("a trace"));
+                assert_eq!(kept, 5 * keep.values_per_row(&config));
+            }
+            assert!(decoder.packed_hidden(&packed, Keep::Nothing).1.is_none());
+        }
+    }
+
+    fn count(trace: &Trace) -> usize {
+        let mut tensors = vec![&trace.last];
+        for block in &trace.blocks {
+            tensors.push(&block.input);
+            if let Some(kept) = &block.products {
+                let Products {
+                    raw,
+                    queries,
+                    keys,
+                    values,
+                    attended,
+                    middle,
+                    gate,
+                    up,
+                } = kept;
+                tensors.extend([queries, keys, values, attended, middle, gate, up]);
+                tensors.extend(raw.iter().flat_map(|(queries, keys)| [queries, keys]));
+            }
+        }
+        tensors.iter().map(|x| x.shape().num_elements()).sum()
+    }
 }

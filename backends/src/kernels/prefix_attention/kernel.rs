@@ -10,7 +10,7 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::{Heads, PromptSpan};
-use crate::kernels::lanes::{dot, exp, max, sum, wide};
+use crate::kernels::lanes::{dot, softmax_of, wide, work};
 use crate::kernels::product::{Matrix, product};
 
 /// Query rows of one block.
@@ -239,13 +239,7 @@ impl Task<'_> {
             self.scale(),
             false,
         );
-        wide(|| {
-            for (row, probs) in probs.chunks_exact_mut(columns).enumerate() {
-                let (seen, hidden) = probs.split_at_mut(block.position + row + 1);
-                softmax(seen);
-                hidden.fill(0.0);
-            }
-        });
+        wide::<SoftmaxRows>((probs, columns, block.position));
     }
 
     /// `P (dP - sum_j P_j dP_j)` with `dP = grad v^T`, `[rows, columns]`.
@@ -261,15 +255,7 @@ impl Task<'_> {
         slopes.resize(block.rows * columns, 0.0);
         let values = Matrix::rows(&context.values, columns, width, width);
         product(slopes, columns, grad, values.transposed(), 1.0, false);
-        wide(|| {
-            let rows = slopes.chunks_exact_mut(columns);
-            for (slopes, probs) in rows.zip(probs.chunks_exact(columns)) {
-                let along = dot(slopes, probs);
-                for (slope, prob) in slopes.iter_mut().zip(probs) {
-                    *slope = (*slope - along) * prob;
-                }
-            }
-        });
+        wide::<SlopeRows>((slopes, probs, columns));
     }
 
     /// Adds a block's part of the gradients of keys and values.
@@ -300,14 +286,27 @@ fn blocks(rows: &Range<usize>, prefix: usize) -> impl Iterator<Item = Block> + u
     })
 }
 
+work!(SoftmaxRows = softmax_rows, 'a, (&'a mut [f32], usize, usize) => ());
+work!(SlopeRows = slope_rows, 'a, (&'a mut [f32], &'a [f32], usize) => ());
+
+/// Softmax of row `r` over its first `position + r + 1` columns; zero behind.
 #[inline(always)]
-fn softmax(scores: &mut [f32]) {
-    let most = max(scores);
-    for score in scores.iter_mut() {
-        *score = exp(*score - most);
+fn softmax_rows((scores, columns, position): (&mut [f32], usize, usize)) {
+    for (row, scores) in scores.chunks_exact_mut(columns).enumerate() {
+        let (seen, hidden) = scores.split_at_mut(position + row + 1);
+        softmax_of(seen);
+        hidden.fill(0.0);
     }
-    let inverse = 1.0 / sum(scores);
-    for score in scores.iter_mut() {
-        *score *= inverse;
+}
+
+/// Slopes of the weights to slopes of the scores, row by row.
+#[inline(always)]
+fn slope_rows((slopes, probs, columns): (&mut [f32], &[f32], usize)) {
+    let rows = slopes.chunks_exact_mut(columns);
+    for (slopes, probs) in rows.zip(probs.chunks_exact(columns)) {
+        let along = dot(slopes, probs);
+        for (slope, prob) in slopes.iter_mut().zip(probs) {
+            *slope = (*slope - along) * prob;
+        }
     }
 }
