@@ -13,7 +13,7 @@ use burn::tensor::{Device, Tensor};
 use criterion::{Criterion, SamplingMode, Throughput, criterion_group, criterion_main};
 use rlvr_benches::{smollm2, tiny};
 use trainer::batch::{MicroBatch, Row};
-use trainer::gradient::{ScoringSettings, backward, forward};
+use trainer::gradient::{ScoreGradients, ScoringSettings, backward, forward};
 use trainer::policy::config::ModelConfig;
 use trainer::policy::decoder::Decoder;
 use trainer::record::PromptId;
@@ -118,7 +118,12 @@ fn update(criterion: &mut Criterion) {
             bencher.iter(|| {
                 let pass = forward(policy, &batch, &scoring);
                 let grad = pass.scores.logprobs.ones_like();
-                let gradients = backward(policy, pass, &batch, grad, None, &scoring);
+                let scores = ScoreGradients {
+                    logprobs: grad,
+                    entropies: None,
+                    exact_kl: None,
+                };
+                let gradients = backward(policy, pass, &batch, scores, &scoring);
                 black_box(total(policy, &gradients))
             });
         });

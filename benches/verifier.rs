@@ -124,7 +124,11 @@ fn verdicts(criterion: &mut Criterion) {
         500,
         "half of the simple pairs are right"
     );
-    let per_sec = 1000.0 / fastest(20, || drop(black_box(run(&simple, &policy)))).as_secs_f64();
+    let per_sec = 1000.0
+        / fastest(20, || {
+            black_box(run(&simple, &policy));
+        })
+        .as_secs_f64();
     println!("simple: {per_sec:.0} verdicts per second, bar 100000");
     let worst = worst();
     let slowest = worst
@@ -132,7 +136,7 @@ fn verdicts(criterion: &mut Criterion) {
         .map(|pair| {
             (
                 fastest(5, || {
-                    drop(black_box(run(std::slice::from_ref(pair), &policy)))
+                    black_box(run(std::slice::from_ref(pair), &policy));
                 }),
                 pair,
             )
