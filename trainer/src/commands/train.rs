@@ -292,9 +292,7 @@ fn conclude(summary: &RunSummary, dir: &Path, store: &CheckpointStore) -> Result
     if let Some(report) = &summary.last_eval {
         show("after ", report);
     }
-    if let Some(words) = super::report::conclude(path)? {
-        println!("{words}");
-    }
+    println!("{}", super::report::conclude(path)?);
     println!("run directory: {dir}  (config.toml, metrics.jsonl, completions.jsonl, eval.jsonl)");
     if let Some(checkpoint) = store.latest_valid()?.found {
         let model = model_of(&checkpoint.path);
