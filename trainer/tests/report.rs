@@ -59,6 +59,8 @@ fn a_verified_reward_has_only_a_sampling_error() {
     assert!(s1.is_certified && !s1.is_vacuous && !s1.is_violated);
     let half = s1.measured.unwrap().value;
     assert!((s1.ratio.unwrap() - expected / half).abs() < 1e-12);
+    let floor = mean(&held_out) - (20_f64.ln() / 800.0).sqrt();
+    assert!((row(&found, "S7 floor").predicted.unwrap() - floor).abs() < 1e-12);
     assert_eq!(row(&found, "R0").predicted, Some(0.0));
     let whole: Vec<&Row> = found.rows.iter().filter(|row| row.id == "T1").collect();
     assert_eq!(whole[0].predicted, s1.predicted);
@@ -71,6 +73,12 @@ fn a_verified_reward_has_only_a_sampling_error() {
     let error = found.measured_error.unwrap();
     assert!((error.value - (mean(&train) - mean(&held_out))).abs() < 1e-12);
     assert!(error.low < error.value && error.value < error.high);
+    let gap = found.population_gap.unwrap();
+    assert!((gap.value - error.value).abs() < 1e-12);
+    assert!(
+        gap.high - gap.low > error.high - error.low,
+        "the training side counts as well"
+    );
     let parts = found.parts.unwrap();
     assert!(parts.residual.abs() < 1e-12 && parts.reward == 0.0 && parts.clip == 0.0);
     assert!((parts.total - error.value).abs() < 1e-12);
@@ -85,6 +93,29 @@ fn a_verified_reward_has_only_a_sampling_error() {
     let expected = ((nats + 40_f64.ln()) / 200.0).sqrt();
     assert!((row(&found, "P3a").predicted.unwrap() - expected).abs() < 1e-12);
     assert!(row(&found, "P3a").is_certified);
+}
+
+#[test]
+fn a_posterior_is_certified_unless_it_is_a_model() {
+    let train = verdicts(&mut random(), 200, 4, 0.6);
+    let with = |rollouts: &str| {
+        of(&json!({
+            "train": {"rewards": train},
+            "complexity": {"kind": "posterior", "kl": 10.0, "rollouts": rollouts},
+        }))
+    };
+    let fresh = with("fresh_draws");
+    let two_roots = ((10.0 + (80.0 * 200_f64.sqrt()).ln()) / 400.0).sqrt();
+    let expected = two_roots + (80_f64.ln() / 1600.0).sqrt();
+    let row_of = |report: &Report, id: &str| row(report, id).clone();
+    assert!((row_of(&fresh, "P2b").predicted.unwrap() - expected).abs() < 1e-12);
+    assert!(row_of(&fresh, "P1 one-step").is_certified && row_of(&fresh, "P1").is_certified);
+    let single = with("single_draw");
+    assert!(row_of(&single, "P2d").is_certified);
+    assert!(single.rows.iter().all(|row| row.id != "P2b"));
+    let model = with("estimated");
+    assert_eq!(row_of(&model, "P1 one-step").standing, "model-based");
+    assert!(!row_of(&model, "P1 one-step").is_certified);
 }
 
 #[test]

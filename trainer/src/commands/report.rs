@@ -35,19 +35,20 @@ fn print(found: &RunReport, page: &Path, out: &mut dyn Write) -> std::io::Result
     writeln!(out, "page: {}", page.display())
 }
 
-/// The report at the end of a run: written to its directory, not printed. A run whose prompts are
-/// too few for an interval has none.
+/// The report at the end of a run: written to its directory, not printed. Returns what to say of
+/// it; a run with too few prompts for an interval has none, and is told why.
 ///
 /// # Errors
 /// If the disk refuses.
-pub fn conclude(dir: &Path) -> Result<Option<String>, Failure> {
-    let Ok(found) = run_report(dir, Additions::default()) else {
-        return Ok(None);
+pub fn conclude(dir: &Path) -> Result<String, Failure> {
+    let found = match run_report(dir, Additions::default()) {
+        Ok(found) => found,
+        Err(error) => return Ok(format!("no report: failed to {error}")),
     };
     let page = write(dir, &found).map_err(Failure::run)?;
-    Ok(Some(format!(
+    Ok(format!(
         "report: {}  (as a table: trainer report --run {})",
         page.display(),
         dir.display()
-    )))
+    ))
 }

@@ -308,10 +308,8 @@ fn conclude(summary: &RunSummary, dir: &Path, store: &CheckpointStore) -> Result
     if let Some(report) = &summary.last_eval {
         show("after ", report);
     }
-    if let Some(words) = super::report::conclude(path)? {
-        println!("{words}");
-    }
-    println!("run directory: {dir}  (config.toml, metrics.jsonl, selection.jsonl, eval.jsonl)");
+    println!("{}", super::report::conclude(path)?);
+    println!("run directory: {dir}  (config.toml, metrics.jsonl, selection.jsonl, report.html, eval.jsonl)");
     if let Some(checkpoint) = store.latest_valid()?.found {
         let model = model_of(&checkpoint.path);
         println!("trained model: {}", model.display());

@@ -121,6 +121,12 @@ fn lines(report: &Report) -> Vec<String> {
             shown(error)
         ));
     }
+    if let Some(gap) = report.population_gap {
+        lines.push(format!(
+            "Gap of the populations, both sides uncertain: {}.",
+            shown(gap)
+        ));
+    }
     lines
 }
 

@@ -10,6 +10,10 @@ use thiserror::Error;
 /// Rollouts per prompt that are tried at most.
 const MAX_ROLLOUTS: usize = 256;
 
+/// Relative excess over the smallest t half-width that is not worth more rollouts per prompt: the
+/// smaller K buys more prompts, and certified half-widths need prompts.
+const NEAR: f64 = 0.01;
+
 /// A plan cannot be made.
 #[derive(Debug, Error)]
 pub enum PlanError {
@@ -131,13 +135,10 @@ pub fn plan(situation: Situation, pairs: Option<Pairs>) -> Result<Plan, PlanErro
         .map(|k| choice(&situation, k))
         .collect();
     let all = all?;
-    let mut best = all[0];
-    for found in &all {
-        // A tie goes to the smaller K.
-        if found.t_half_width < best.t_half_width * (1.0 - 1e-12) {
-            best = *found;
-        }
-    }
+    let widths = all.iter().map(|found| found.t_half_width);
+    let least = widths.fold(f64::INFINITY, f64::min);
+    let is_near = |found: &&Choice| found.t_half_width <= least * (1.0 + NEAR);
+    let best = *all.iter().find(is_near).unwrap_or(&all[0]);
     let pairs = pairs
         .map(|pairs| split(&situation, best.k, pairs))
         .transpose()?;
@@ -218,9 +219,10 @@ pub fn table(plan: &Plan, unit: &str) -> String {
         budget,
         delta,
     } = plan.situation;
-    let closed = plan
-        .closed_k
-        .map_or("unbounded".into(), |k| format!("{k:.2}"));
+    let closed = plan.closed_k.map_or(
+        "unbounded: no variance between prompts was measured".into(),
+        |k| format!("{k:.2}"),
+    );
     let mut text = format!(
         "budget {budget} {unit}; a prompt costs {prefill:.4}, a completion {decode:.4}\n\
          variance {sigma_p2:.4} between prompts, {sigma_r2:.4} of rollouts; delta {delta}\n\
@@ -275,7 +277,7 @@ mod tests {
             found
                 .curve
                 .iter()
-                .all(|it| it.t_half_width >= found.best.t_half_width)
+                .all(|it| it.t_half_width * 1.01 >= found.best.t_half_width)
         );
         assert!(found.curve.len() >= 5);
         let text = table(&found, "tokens");
@@ -294,6 +296,21 @@ mod tests {
         };
         let found = plan(free_prefill, None).unwrap();
         assert_eq!((found.best.k, found.best.n), (1, 500));
+    }
+
+    #[test]
+    fn without_variance_between_prompts_k_is_the_smallest_that_is_near_the_best() {
+        let alike = Situation {
+            sigma_p2: 0.0,
+            ..situation()
+        };
+        let found = plan(alike, None).unwrap();
+        assert_eq!(found.closed_k, None);
+        let all: Vec<Choice> = (1..=256).map(|k| choice(&alike, k).unwrap()).collect();
+        let widths = all.iter().map(|it| it.t_half_width);
+        let least = widths.fold(f64::INFINITY, f64::min);
+        assert!(found.best.t_half_width <= 1.01 * least);
+        assert!(all[found.best.k - 2].t_half_width > 1.01 * least);
     }
 
     #[test]

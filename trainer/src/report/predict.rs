@@ -3,13 +3,16 @@
 use std::collections::BTreeMap;
 
 use rlvr_bounds::{
-    Bound, BoundsError, ClassForm, Distribution, HeldOut, Method, PromptRole, Range, Rate, Sample,
-    Scored, anova, certify_class, certify_fixed, certify_fixed_best, cluster_bootstrap, decompose,
+    Bound, BoundsError, ClassForm, Distribution, HeldOut, Method, OneSided, PacBayesForm,
+    Posterior, PromptRole, Range, Rate, Sample, Scored, Trained, anova, certify_class,
+    certify_fixed, certify_fixed_best, certify_pac_bayes, cluster_bootstrap, decompose, floor,
     t_interval, theorem1,
 };
 
 use super::row::{Measured, Report, Row, SetSummary};
-use super::statistics::{Rollouts, Statistics, StatisticsError, Table};
+use super::statistics::{
+    Complexity, PosteriorRollouts, Rollouts, Statistics, StatisticsError, Table,
+};
 use super::{advice, clip_rows, shift_rows};
 
 /// Prompts below which the t interval is used instead of the bootstrap.
@@ -93,6 +96,7 @@ pub fn report(statistics: &Statistics) -> Result<Report, StatisticsError> {
         held_out: held_out.as_ref().map(summary).transpose()?,
         train: train.as_ref().map(summary).transpose()?,
         measured_error: None,
+        population_gap: None,
         parts: None,
         rows: Vec::new(),
         warnings: Vec::new(),
@@ -107,6 +111,7 @@ pub fn report(statistics: &Statistics) -> Result<Report, StatisticsError> {
     if let (Some(held_out), Some(train)) = (held_out, train) {
         let (error, parts) = measured_error(statistics, held_out, train)?;
         (found.measured_error, found.parts) = (Some(error), Some(parts.into()));
+        found.population_gap = Some(population_gap(train, held_out)?);
     }
     if let Some(set) = train {
         let gap = held_out
@@ -236,6 +241,27 @@ fn fixed_rows(
     let best = named("S2-S5", certify_fixed_best(sample, Range::UNIT, delta))?;
     let row = Row::of_bound(HELD_OUT, "all four at a quarter of delta", &best);
     rows.push(row.beside(spread, false));
+    let parts = OneSided {
+        reward: Bound::zero("R0"),
+        kl_coef: 0.0,
+        tau: 0.0,
+    };
+    let lowest = floor(sample, &parts, &Bound::zero("C0"), delta);
+    let row = Row::of_bound(
+        HELD_OUT,
+        "the mean reward is truly at least",
+        &named("S7", lowest)?,
+    );
+    let mean = named("S7", t_interval(&sample.rows().means(), 0.95))?;
+    let mean = Measured {
+        value: mean.0,
+        low: mean.0 - mean.1,
+        high: mean.0 + mean.1,
+    };
+    rows.push(
+        row.beside(Some(mean), false)
+            .noted("a floor beside the measured mean"),
+    );
     Ok(())
 }
 
@@ -248,6 +274,21 @@ fn gap(train: &Rollouts, held_out: &Rollouts) -> Result<Measured, StatisticsErro
         value: mean - other.value,
         low: mean - other.high,
         high: mean - other.low,
+    })
+}
+
+/// The gap between the two populations, with the t half-widths of both sides added in squares.
+fn population_gap(train: &Rollouts, held_out: &Rollouts) -> Result<Measured, StatisticsError> {
+    let side = |set: &Rollouts| {
+        let means = named("rows", set.rewards.rows())?.means();
+        named("S6", t_interval(&means, 0.95))
+    };
+    let ((train, one), (held_out, other)) = (side(train)?, side(held_out)?);
+    let (value, half) = (train - held_out, one.hypot(other));
+    Ok(Measured {
+        value,
+        low: value - half,
+        high: value + half,
     })
 }
 
@@ -267,7 +308,12 @@ fn trained_rows(
     let Some(complexity) = statistics.complexity else {
         return Ok(());
     };
-    let nats = named("complexity", complexity.nats())?;
+    if let Complexity::Posterior { kl, rollouts } = complexity {
+        return posterior_rows(statistics.delta, &sample, kl, rollouts, gap, rows);
+    }
+    let Some(nats) = named("complexity", complexity.nats())? else {
+        return Ok(());
+    };
     for (form, name) in [
         (ClassForm::OneStep, "finite class, one step"),
         (ClassForm::TwoRoot, "finite class, fresh rollouts"),
@@ -275,6 +321,37 @@ fn trained_rows(
         (ClassForm::KlOneSided, "finite class, KL form, floor"),
     ] {
         let bound = certify_class(&sample, Range::UNIT, nats, statistics.delta, form);
+        let row = Row::of_bound(TRAINED, name, &named(form.id(), bound)?);
+        rows.push(row.beside(gap, true));
+    }
+    Ok(())
+}
+
+/// PAC-Bayes: forms that fit what the rollouts were drawn from.
+fn posterior_rows(
+    delta: f64,
+    sample: &Sample<'_, Trained>,
+    kl: f64,
+    rollouts: PosteriorRollouts,
+    gap: Option<Measured>,
+    rows: &mut Vec<Row>,
+) -> Result<(), StatisticsError> {
+    let fresh = [
+        (
+            PacBayesForm::Published,
+            "PAC-Bayes, published structure (reconstructed)",
+        ),
+        (PacBayesForm::OneStep, "PAC-Bayes, one step"),
+        (PacBayesForm::FreshRollouts, "PAC-Bayes, fresh rollouts"),
+    ];
+    let single = [(PacBayesForm::SingleDraw, "PAC-Bayes, the one draw deployed")];
+    let (forms, posterior): (&[(PacBayesForm, &str)], _) = match rollouts {
+        PosteriorRollouts::FreshDraws => (&fresh, Posterior::Defined),
+        PosteriorRollouts::SingleDraw => (&single, Posterior::Defined),
+        PosteriorRollouts::Estimated => (&fresh, Posterior::Estimated),
+    };
+    for &(form, name) in forms {
+        let bound = certify_pac_bayes(sample, Range::UNIT, kl, delta, form, posterior);
         let row = Row::of_bound(TRAINED, name, &named(form.id(), bound)?);
         rows.push(row.beside(gap, true));
     }

@@ -168,7 +168,10 @@ pub struct Report {
     pub train: Option<SetSummary>,
     /// Training objective minus true objective on held-out prompts, interval from the latter.
     pub measured_error: Option<Measured>,
-    /// The same, split exactly.
+    /// Mean training reward minus mean held-out reward of the two populations: both sides are
+    /// uncertain here.
+    pub population_gap: Option<Measured>,
+    /// The measured error, split exactly.
     pub parts: Option<Parts>,
     /// Predictions beside measurements.
     pub rows: Vec<Row>,

@@ -23,7 +23,9 @@
 //! in `[0, 1]`; `truth` is absent if the reward is the truth (a verifier). Log-ratios are sums
 //! over a completion's tokens, policy minus reference and policy minus the policy whose rollouts
 //! the reward model was fitted on. `candidates` counts policies compared on the held-out prompts,
-//! discarded ones included. `reward_errors` are reward minus truth on independent labelled draws
+//! discarded ones included. `complexity` is one of `{"kind": "nats", "nats": x}`, `bits` as above,
+//! `{"kind": "prefix", "bits": n}` and `{"kind": "posterior", "kl": x, "rollouts": "fresh_draws" |
+//! "single_draw" | "estimated"}`. `reward_errors` are reward minus truth on independent labelled draws
 //! of the reward model's own distribution. `cost` is per prompt and per rollout, in any unit.
 
 use std::path::PathBuf;
@@ -203,15 +205,36 @@ pub enum Complexity {
         /// Its length in bits.
         bits: u64,
     },
+    /// A posterior over parameters and its divergence from a prior chosen beforehand.
+    Posterior {
+        /// KL(posterior‖prior); for one deployed draw the log density ratio at it.
+        kl: f64,
+        /// What the rollouts were drawn from.
+        rollouts: PosteriorRollouts,
+    },
+}
+
+/// What stands behind the rollouts of a posterior.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PosteriorRollouts {
+    /// Every rollout had parameters of its own, drawn from the posterior.
+    FreshDraws,
+    /// One draw was deployed.
+    SingleDraw,
+    /// The trained policy; the posterior is a model of training, such as an Ornstein-Uhlenbeck
+    /// process, and nothing is certified.
+    Estimated,
 }
 
 impl Complexity {
-    /// In nats.
+    /// In nats; `None` for a posterior.
     ///
     /// # Errors
     /// If a count is 0 or the nats are not a number of at least 0.
-    pub fn nats(self) -> Result<f64, BoundsError> {
-        match self {
+    pub fn nats(self) -> Result<Option<f64>, BoundsError> {
+        let nats = match self {
+            Self::Posterior { .. } => return Ok(None),
             Self::Nats { nats } if nats.is_finite() && nats >= 0.0 => Ok(nats),
             Self::Nats { .. } => Err(BoundsError::Domain {
                 arg: "complexity.nats",
@@ -219,7 +242,8 @@ impl Complexity {
             }),
             Self::Bits { params, bits_each } => rlvr_bounds::fixed_nats(params, bits_each),
             Self::Prefix { bits } => rlvr_bounds::prefix_nats(bits),
-        }
+        };
+        nats.map(Some)
     }
 }
 

@@ -23,6 +23,10 @@ pub fn table(report: &Report) -> String {
             ),
         );
     }
+    if let Some(gap) = report.population_gap {
+        let words = format!("{}, both sides uncertain", interval(gap));
+        text += &line("gap of populations", &words);
+    }
     if let Some(parts) = report.parts {
         let words = format!(
             "sampling {:+.4}, reward {:+.4}, clip {:+.4}",
