@@ -107,13 +107,13 @@ fn run(pairs: &[Pair], policy: &Policy) -> usize {
 }
 
 /// The best of several runs: a busy machine is no fault of the verdict.
-fn fastest(runs: usize, mut work: impl FnMut()) -> Duration {
-    let time = |work: &mut dyn FnMut()| {
+fn fastest<T>(runs: usize, work: impl Fn() -> T) -> Duration {
+    let time = || {
         let start = Instant::now();
-        work();
+        black_box(work());
         start.elapsed()
     };
-    (0..runs).map(|_| time(&mut work)).min().unwrap_or_default()
+    (0..runs).map(|_| time()).min().unwrap_or_default()
 }
 
 fn verdicts(criterion: &mut Criterion) {
@@ -124,20 +124,14 @@ fn verdicts(criterion: &mut Criterion) {
         500,
         "half of the simple pairs are right"
     );
-    let per_sec = 1000.0
-        / fastest(20, || {
-            black_box(run(&simple, &policy));
-        })
-        .as_secs_f64();
+    let per_sec = 1000.0 / fastest(20, || run(&simple, &policy)).as_secs_f64();
     println!("simple: {per_sec:.0} verdicts per second, bar 100000");
     let worst = worst();
     let slowest = worst
         .iter()
         .map(|pair| {
             (
-                fastest(5, || {
-                    black_box(run(std::slice::from_ref(pair), &policy));
-                }),
+                fastest(25, || run(std::slice::from_ref(pair), &policy)),
                 pair,
             )
         })

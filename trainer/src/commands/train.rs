@@ -309,7 +309,9 @@ fn conclude(summary: &RunSummary, dir: &Path, store: &CheckpointStore) -> Result
         show("after ", report);
     }
     println!("{}", super::report::conclude(path)?);
-    println!("run directory: {dir}  (config.toml, metrics.jsonl, selection.jsonl, report.html, eval.jsonl)");
+    println!(
+        "run directory: {dir}  (config.toml, metrics.jsonl, selection.jsonl, report.html, eval.jsonl)"
+    );
     if let Some(checkpoint) = store.latest_valid()?.found {
         let model = model_of(&checkpoint.path);
         println!("trained model: {}", model.display());

@@ -47,5 +47,5 @@ fn time(text: &str) -> Duration {
     if first < BAR / 5 {
         return first;
     }
-    (0..5).map(|_| run()).min().unwrap_or(first)
+    (0..25).map(|_| run()).min().unwrap_or(first)
 }
