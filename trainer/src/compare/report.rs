@@ -309,7 +309,8 @@ fn verdicts(against: &str, comparisons: &[Comparison]) -> Option<Table> {
             "Paired by seed. A difference is the arm's value minus that of {against}; a ratio is \
              the arm's cost by that of {against}, averaged by its logarithm, and below 1 is \
              cheaper. The reference accuracy is the final accuracy of {} with the same seed minus \
-             {LEVEL_BELOW}.",
+             {LEVEL_BELOW}. The intervals are not widened for the number of comparisons: of twenty, \
+             one is expected to be distinguished by chance.",
             REFERENCES[0]
         ),
         header: words(&["arm", "quantity", "as", "95 % interval", "seeds", "verdict"]),
