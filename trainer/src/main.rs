@@ -25,7 +25,9 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Eval(args) => eval::run(&args)?,
         Command::Generate(args) => generate::run(&args, &mut io::stdout().lock())?,
         Command::Score(args) => score::run(&args, &mut io::stdout().lock())?,
-        Command::Doctor(args) => print!("{}", doctor::doctor(&args)),
+        Command::Doctor(args) => {
+            return doctor::run(&args, &mut io::stdout().lock()).map(ExitCode::from);
+        }
         Command::Grade(args) => {
             return grade::run(&args, &mut io::stdout().lock()).map(ExitCode::from);
         }
