@@ -6,7 +6,8 @@
 
 use burn::tensor::Device;
 use criterion::{Criterion, SamplingMode, Throughput, criterion_group, criterion_main};
-use trainer::policy::config::{Architecture, ModelConfig, RopeScaling};
+use rlvr_benches::{smollm2, tiny};
+use trainer::policy::config::ModelConfig;
 use trainer::policy::decoder::Decoder;
 use trainer::record::PromptId;
 use trainer::rollout::{Engine, Request, RolloutConfig, RolloutOutput};
@@ -23,37 +24,11 @@ struct Load {
     new_tokens: usize,
 }
 
-fn llama(
-    vocab: usize,
-    width: usize,
-    inner: usize,
-    layers: usize,
-    heads: [usize; 3],
-) -> ModelConfig {
-    ModelConfig {
-        architecture: Architecture::Llama,
-        vocab_size: vocab,
-        hidden_size: width,
-        intermediate_size: inner,
-        num_layers: layers,
-        num_heads: heads[0],
-        num_kv_heads: heads[1],
-        head_dim: heads[2],
-        rms_norm_eps: 1e-5,
-        rope_theta: 10_000.0,
-        rope_scaling: RopeScaling::None,
-        max_position_embeddings: 2048,
-        tie_word_embeddings: true,
-        attention_bias: false,
-        qk_norm: false,
-    }
-}
-
 fn loads() -> Vec<Load> {
     vec![
         Load {
             name: "tiny",
-            model: llama(64, 128, 384, 4, [4, 2, 32]),
+            model: tiny(),
             slots: 64,
             num_prompts: 16,
             group: 8,
@@ -62,7 +37,7 @@ fn loads() -> Vec<Load> {
         },
         Load {
             name: "smollm2",
-            model: llama(49_152, 576, 1536, 30, [9, 3, 64]),
+            model: smollm2(),
             slots: 32,
             num_prompts: 4,
             group: 8,

@@ -77,6 +77,14 @@ pub use penalty::{penalty_to_go, sequence_penalties, token_penalties};
 pub use ratio::{
     MAX_LOG_RATIO, RatioLevel, log_ratio, ratio, sequence_log_ratio, summed_log_ratio,
 };
+pub use selection::exploration::{AtTarget, Exploration, ExplorationConfig, Shares};
+pub use selection::gate::{Band, Candidate, Gate, Gated, by_entropy, keep_smallest};
+pub use selection::greso::{GresoRuns, NextRound, next_round};
+pub use selection::history::{GroupKind, RewardLevels, RunKind, TrailingRun, classify, is_mixed};
+pub use selection::mopps::{BetaPosterior, nearest, variance_score};
+pub use selection::rank::{average_ranks, median, quartile, spearman};
+pub use selection::sizing::{RoundSize, pool_target, pool_target_of};
+pub use selection::stage1::{EntropyRange, Stage1Config, entropy_score, reward_score};
 pub use selection::uniform::uniform;
 pub use sums::{LossSums, PendingSums};
 pub use surrogate::{Surrogate, SurrogateTerms, cispo_surrogate, clipped_surrogate, surrogate};

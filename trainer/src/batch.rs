@@ -1,11 +1,15 @@
 //! Rollouts to tensors: the only code that pads, packs and builds masks.
 //!
-//! Masks come from lengths, never from token values. Sequences are right-padded, so a causal model
-//! needs no pad mask; only completion positions ever reach the vocabulary projection, packed
-//! without padding.
+//! Masks come from lengths, never from token values. Tokens are packed without padding, a prompt
+//! once for all its completions of the micro-batch; only completion positions ever reach the
+//! vocabulary projection. Values per completion token are right-padded for the loss.
+
+use std::collections::BTreeMap;
 
 use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
+use rlvr_backends::kernels::PromptSpan;
 
+use crate::policy::packed::PackedTokens;
 use crate::record::PromptId;
 
 /// One rollout as the update sees it.
@@ -39,33 +43,111 @@ impl Row {
     }
 }
 
-/// Splits rows into micro-batches of at most `max_tokens` padded positions each (one row at
-/// least), similar lengths together. The order is a function of the rows alone.
+/// Splits rows into micro-batches of at most `max_tokens` packed rows each (one completion at
+/// least). Rows of one prompt stay together as far as that allows; each micro-batch runs the
+/// prompt again. The order is a function of the rows alone.
 pub fn microbatches(rows: &[&Row], max_tokens: usize) -> Vec<Vec<usize>> {
-    let mut order: Vec<usize> = (0..rows.len()).collect();
-    order.sort_by_key(|&row| (core::cmp::Reverse(rows[row].tokens.len()), row));
     let mut batches: Vec<Vec<usize>> = Vec::new();
-    let mut widest = 0;
-    for row in order {
-        match batches.last_mut() {
-            Some(batch) if (batch.len() + 1) * widest <= max_tokens => batch.push(row),
-            _ => {
-                widest = rows[row].tokens.len();
-                batches.push(vec![row]);
+    let mut filled = 0;
+    for group in groups(rows) {
+        let prompt = rows[group[0]].num_prompt_tokens;
+        // Whether the prompt is in the last micro-batch already.
+        let mut is_shared = false;
+        for row in group {
+            let own = num_packed(rows[row]);
+            let needed = own + if is_shared { 0 } else { prompt };
+            match batches.last_mut() {
+                Some(batch) if filled + needed <= max_tokens => {
+                    batch.push(row);
+                    filled += needed;
+                }
+                _ => {
+                    batches.push(vec![row]);
+                    filled = prompt + own;
+                }
             }
+            is_shared = true;
         }
     }
     batches
 }
 
-/// A micro-batch on the device. N rows, T positions, C completion positions, M completion tokens
+/// Completion tokens that are read: the last one predicts nothing.
+fn num_packed(row: &Row) -> usize {
+    row.num_completion_tokens() - 1
+}
+
+/// Indices of the rows that can share their prompt: same id and same tokens. In order of first
+/// appearance, each in the order given.
+fn groups(rows: &[&Row]) -> Vec<Vec<usize>> {
+    let mut found: BTreeMap<(u64, &[u32]), usize> = BTreeMap::new();
+    let mut groups: Vec<Vec<usize>> = Vec::new();
+    for (index, row) in rows.iter().enumerate() {
+        let key = (row.prompt_id.0, &row.tokens[..row.num_prompt_tokens]);
+        let place = *found.entry(key).or_insert(groups.len());
+        if place == groups.len() {
+            groups.push(Vec::new());
+        }
+        groups[place].push(index);
+    }
+    groups
+}
+
+/// Packed tokens on the host.
+struct Packing {
+    tokens: Vec<i32>,
+    spans: Vec<PromptSpan>,
+    /// For each row given, where its prompt ends and where its completion starts.
+    places: Vec<(usize, usize)>,
+}
+
+impl Packing {
+    fn new(rows: &[&Row]) -> Self {
+        let mut packing = Self {
+            tokens: Vec::new(),
+            spans: Vec::new(),
+            places: vec![(0, 0); rows.len()],
+        };
+        for group in groups(rows) {
+            let first = rows[group[0]];
+            let prompt = first.num_prompt_tokens;
+            packing.push(&first.tokens[..prompt]);
+            let prompt_end = packing.tokens.len();
+            for &row in &group {
+                packing.places[row] = (prompt_end, packing.tokens.len());
+                packing.push(&rows[row].completion_tokens()[..num_packed(rows[row])]);
+            }
+            packing.spans.push(PromptSpan {
+                num_prompt_rows: prompt,
+                completion_rows: group.iter().map(|&row| num_packed(rows[row])).collect(),
+            });
+        }
+        packing
+    }
+
+    fn push(&mut self, tokens: &[u32]) {
+        self.tokens.extend(tokens.iter().map(|&token| token as i32));
+    }
+
+    /// The packed row whose hidden state predicts completion token `token` of row `row`: the last
+    /// of the prompt, then the completion token before. This is the only place where the shift by
+    /// one is made.
+    fn predictor(&self, row: usize, token: usize) -> usize {
+        let (prompt_end, completion) = self.places[row];
+        match token {
+            0 => prompt_end - 1,
+            _ => completion + token - 1,
+        }
+    }
+}
+
+/// A micro-batch on the device. N rows, L packed rows, C completion positions, M completion tokens
 /// in all.
 #[derive(Clone, Debug)]
 pub struct MicroBatch {
-    /// Right-padded tokens, `[N, T]`.
-    pub tokens: Tensor<2, Int>,
-    /// For each completion token, the flat position (row · T + t) whose hidden state predicts it,
-    /// `[M]`. This is the only place where the shift by one is made.
+    /// Every prompt once, every completion without its last token, `[L]`.
+    pub packed: PackedTokens,
+    /// For each completion token, the packed row whose hidden state predicts it, `[M]`.
     pub positions: Tensor<1, Int>,
     /// The completion tokens, row after row, `[M]`.
     pub targets: Tensor<1, Int>,
@@ -86,7 +168,7 @@ pub struct MicroBatch {
 }
 
 impl MicroBatch {
-    /// Pads and packs `rows` onto `device`, which must not record gradients.
+    /// Packs and pads `rows` onto `device`, which must not record gradients.
     ///
     /// # Panics
     /// If `rows` is empty, a row has no prompt or no completion, or all are too long to index.
@@ -98,24 +180,19 @@ impl MicroBatch {
             "MicroBatch::new: every row needs a prompt and a completion"
         );
         let num_rows = rows.len();
-        let width = rows.iter().map(|row| row.tokens.len()).max().unwrap_or(0);
         let longest = lengths.iter().copied().max().unwrap_or(0);
-        let mut tokens = vec![0i32; num_rows * width];
+        let packing = Packing::new(rows);
         let (mut positions, mut targets) = (Vec::new(), Vec::new());
         let mut unpack = vec![0i32; num_rows * longest];
         let mut mask = vec![false; num_rows * longest];
         for (n, row) in rows.iter().enumerate() {
-            for (t, &token) in row.tokens.iter().enumerate() {
-                tokens[n * width + t] = token as i32;
-            }
             for (c, &token) in row.completion_tokens().iter().enumerate() {
                 unpack[n * longest + c] = targets.len() as i32;
                 mask[n * longest + c] = true;
-                positions.push((n * width + row.num_prompt_tokens + c - 1) as i32);
+                positions.push(packing.predictor(n, c) as i32);
                 targets.push(token as i32);
             }
         }
-        let num_targets = targets.len();
         let old_logprobs: Option<Vec<&[f32]>> =
             rows.iter().map(|row| row.old_logprobs.as_deref()).collect();
         let sampler: Vec<&[f32]> = rows
@@ -124,10 +201,13 @@ impl MicroBatch {
             .collect();
         let advantages: Vec<f32> = rows.iter().map(|row| row.advantage as f32).collect();
         Self {
-            tokens: Tensor::from_data(TensorData::new(tokens, [num_rows, width]), device),
-            positions: Tensor::from_data(TensorData::new(positions, [num_targets]), device),
-            targets: Tensor::from_data(TensorData::new(targets, [num_targets]), device),
-            unpack: Tensor::from_data(TensorData::new(unpack, [num_rows * longest]), device),
+            packed: PackedTokens {
+                tokens: upload(packing.tokens, device),
+                spans: packing.spans,
+            },
+            positions: upload(positions, device),
+            targets: upload(targets, device),
+            unpack: upload(unpack, device),
             completion_mask: Tensor::from_data(TensorData::new(mask, [num_rows, longest]), device),
             advantages: Tensor::from_data(TensorData::new(advantages, [num_rows]), device),
             sampler_logprobs: pad(&sampler, longest, device),
@@ -159,6 +239,11 @@ impl MicroBatch {
     }
 }
 
+fn upload(values: Vec<i32>, device: &Device) -> Tensor<1, Int> {
+    let length = values.len();
+    Tensor::from_data(TensorData::new(values, [length]), device)
+}
+
 /// Rows of different lengths to `[N, C]`, zero on the right.
 fn pad(rows: &[&[f32]], width: usize, device: &Device) -> Tensor<2> {
     let mut values = vec![0f32; rows.len() * width];
@@ -188,42 +273,64 @@ mod tests {
     fn positions_predict_their_targets_and_masks_follow_lengths() {
         let device = crate::test_device();
         let (short, long) = (row(&[5, 6], &[7]), row(&[1], &[2, 3, 2]));
-        let batch = MicroBatch::new(&[&short, &long], &device);
+        let other = row(&[5, 6], &[8, 9]);
+        let batch = MicroBatch::new(&[&short, &long, &other], &device);
         let ints = |tensor: Tensor<1, Int>| tensor.into_data().iter::<i64>().collect::<Vec<_>>();
-        assert_eq!(batch.tokens.dims(), [2, 4]);
-        assert_eq!(ints(batch.positions.clone()), vec![1, 4, 5, 6]);
-        assert_eq!(ints(batch.targets.clone()), vec![7, 2, 3, 2]);
+        // One prompt of two completions, then one of one; no last tokens.
+        assert_eq!(ints(batch.packed.tokens.clone()), vec![5, 6, 8, 1, 2, 3]);
+        let spans =
+            [(2, vec![0, 1]), (1, vec![2])].map(|(num_prompt_rows, completion_rows)| PromptSpan {
+                num_prompt_rows,
+                completion_rows,
+            });
+        assert_eq!(batch.packed.spans, spans);
+        assert_eq!(ints(batch.positions.clone()), vec![1, 3, 4, 5, 1, 2]);
+        assert_eq!(ints(batch.targets.clone()), vec![7, 2, 3, 2, 8, 9]);
         let mask: Vec<bool> = batch.completion_mask.clone().into_data().iter().collect();
-        assert_eq!(mask, vec![true, false, false, true, true, true]);
-        let packed = Tensor::<1>::from_floats([10.0, 20.0, 30.0, 40.0], &device);
+        let expected = [
+            [true, false, false],
+            [true, true, true],
+            [true, true, false],
+        ];
+        assert_eq!(mask, expected.concat());
+        let values: Vec<f32> = (1..7).map(|value| 10.0 * value as f32).collect();
+        let packed = Tensor::<1>::from_floats(values.as_slice(), &device);
         let padded: Vec<f32> = batch.unpack(packed).into_data().iter().collect();
+        assert_eq!([padded[0], padded[3], padded[6]], [10.0, 20.0, 50.0]);
         assert_eq!(
-            [padded[0], padded[3], padded[4], padded[5]],
-            [10.0, 20.0, 30.0, 40.0]
+            batch.split(&values),
+            vec![vec![10.0], vec![20.0, 30.0, 40.0], vec![50.0, 60.0]]
         );
-        assert_eq!(
-            batch.split(&[1.0, 2.0, 3.0, 4.0]),
-            vec![vec![1.0], vec![2.0, 3.0, 4.0]]
-        );
+    }
+
+    #[test]
+    fn a_prompt_is_shared_only_under_the_same_id_and_tokens() {
+        let one = row(&[5, 6], &[7, 8]);
+        let mut other_id = row(&[5, 6], &[7, 8]);
+        other_id.prompt_id = PromptId(2);
+        let cut_shorter = row(&[5], &[6, 7, 8]);
+        assert_eq!(groups(&[&one, &other_id, &cut_shorter, &one]).len(), 3);
     }
 
     #[test]
     fn microbatches_hold_every_row_once_and_respect_the_budget() {
         let rows: Vec<Row> = (1..20usize)
-            .map(|n| row(&vec![1; n % 7 + 1], &[2, 3]))
+            .map(|n| row(&vec![1; n % 3 + 1], &vec![2; n % 7 + 1]))
             .collect();
         let rows: Vec<&Row> = rows.iter().collect();
         let batches = microbatches(&rows, 16);
         let mut seen: Vec<usize> = batches.concat();
         seen.sort_unstable();
         assert_eq!(seen, (0..rows.len()).collect::<Vec<_>>());
-        for batch in &batches {
-            let widest = batch
-                .iter()
-                .map(|&row| rows[row].tokens.len())
-                .max()
-                .unwrap();
-            assert!(batch.len() == 1 || batch.len() * widest <= 16);
+        let num_rows = |batch: &[usize]| {
+            let members: Vec<&Row> = batch.iter().map(|&row| rows[row]).collect();
+            Packing::new(&members).tokens.len()
+        };
+        for pair in batches.windows(2) {
+            assert!(pair[0].len() == 1 || num_rows(&pair[0]) <= 16);
+            // The next row would not have fitted.
+            let more = [pair[0].as_slice(), &pair[1][..1]].concat();
+            assert!(num_rows(&more) > 16, "{more:?} would have fitted");
         }
         assert_eq!(microbatches(&rows, 1).len(), rows.len());
     }

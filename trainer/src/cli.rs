@@ -34,6 +34,10 @@ pub enum Command {
     Train(TrainArgs),
     /// Train on worked solutions, as a warm start
     Sft(TrainArgs),
+    /// Compare ways to choose prompts, several seeds each
+    Compare(CompareArgs),
+    /// Measure whether prompt entropy ranks prompts, before a gate relies on it
+    Calibrate(CalibrateArgs),
     /// Measure accuracy on held-out problems
     Eval(EvalArgs),
     /// Sample completions for prompts from a file
@@ -42,6 +46,14 @@ pub enum Command {
     Score(ScoreArgs),
     /// Grade answers against reference answers
     Grade(GradeArgs),
+    /// Predicted beside measured generalisation of a run
+    Report(ReportArgs),
+    /// The same from a file of statistics of any trainer
+    Bounds(BoundsArgs),
+    /// Train an adapter of a few bits and certify it on its own training prompts
+    Certify(CertifyArgs),
+    /// How many prompts and completions to evaluate within a budget
+    Plan(PlanArgs),
     /// What this binary and this machine can do
     Doctor(DoctorArgs),
 }
@@ -204,6 +216,49 @@ impl EvalArgs {
     }
 }
 
+/// The flags of `trainer compare`.
+#[derive(Clone, Debug, Default, PartialEq, Args)]
+pub struct CompareArgs {
+    /// Where values come from; the default recipe is `edge`.
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    /// Directory of the runs and the report; what is complete there is not repeated
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+    /// Arms, separated by commas; if absent, all
+    #[arg(long, value_name = "LIST")]
+    pub arms: Option<String>,
+    /// Seeds per arm, from the recipe's on
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=1000))]
+    pub seeds: u64,
+    /// Runs at once; give each one thread with --threads 1
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=256))]
+    pub jobs: u32,
+    /// Write the report of what is there, run nothing
+    #[arg(long)]
+    pub report_only: bool,
+    /// Print nothing but errors
+    #[arg(long, short)]
+    pub quiet: bool,
+}
+
+/// The flags of `trainer calibrate`.
+#[derive(Clone, Debug, Default, PartialEq, Args)]
+pub struct CalibrateArgs {
+    /// Where values come from.
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    /// Training prompts to score and roll out
+    #[arg(long, value_name = "N", default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..))]
+    pub prompts: u32,
+    /// Write one JSON line per prompt to FILE
+    #[arg(long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// Print one JSON object instead of a table
+    #[arg(long)]
+    pub json: bool,
+}
+
 /// The flags of `trainer generate`.
 #[derive(Clone, Debug, PartialEq, Args)]
 pub struct GenerateArgs {
@@ -282,6 +337,99 @@ pub struct GradeArgs {
     /// Policy switches, such as verifier.percent=exact
     #[arg(long = "set", value_name = "SECTION.KEY=VALUE")]
     pub sets: Vec<String>,
+}
+
+/// The flags of `trainer report`.
+#[derive(Clone, Debug, PartialEq, Args)]
+pub struct ReportArgs {
+    /// Run directory; report.json and report.html are written there
+    #[arg(long, value_name = "DIR")]
+    pub run: PathBuf,
+    /// Policies compared on the held-out problems, if they chose this one
+    #[arg(long, value_name = "N")]
+    pub candidates: Option<u64>,
+    /// Size of the class of policies, such as bits times 0.6931: certifies training problems
+    #[arg(long, value_name = "NATS")]
+    pub nats: Option<f64>,
+    /// Failure probability instead of the run's report.delta
+    #[arg(long, value_name = "DELTA")]
+    pub delta: Option<f64>,
+    /// Print JSON instead of a table
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// The flags of `trainer bounds`.
+#[derive(Clone, Debug, PartialEq, Args)]
+pub struct BoundsArgs {
+    /// Statistics as JSON, see the README; `-` reads standard input
+    #[arg(long, value_name = "FILE")]
+    pub input: PathBuf,
+    /// Print a table instead of JSON
+    #[arg(long)]
+    pub table: bool,
+}
+
+/// The flags of `trainer certify`.
+#[derive(Clone, Debug, PartialEq, Args)]
+pub struct CertifyArgs {
+    /// Where values come from.
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    /// Prompts to train and certify on
+    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(2..))]
+    pub prompts: u32,
+    /// Bits of each multiplier
+    #[arg(long, value_name = "B", default_value_t = 4, value_parser = clap::value_parser!(u32).range(2..=i64::from(crate::adapter::MAX_BITS)))]
+    pub bits: u32,
+    /// Failure probability of the certificate
+    #[arg(long, value_name = "DELTA", default_value_t = 0.05)]
+    pub delta: f64,
+    /// Print JSON instead of a table
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// The flags of `trainer plan`: what is not given is read from a run.
+#[derive(Clone, Debug, PartialEq, Args)]
+#[command(group(ArgGroup::new("budget").required(true).args(["budget_secs", "budget_tokens", "budget_completions"])))]
+pub struct PlanArgs {
+    /// Run directory with measured variances and costs
+    #[arg(long, value_name = "DIR")]
+    pub run: Option<PathBuf>,
+    /// Budget in seconds
+    #[arg(long, value_name = "S")]
+    pub budget_secs: Option<f64>,
+    /// Budget in prompt and completion tokens
+    #[arg(long, value_name = "N")]
+    pub budget_tokens: Option<f64>,
+    /// Budget in completions
+    #[arg(long, value_name = "N")]
+    pub budget_completions: Option<f64>,
+    /// Variance between prompts of their expected reward
+    #[arg(long, value_name = "V")]
+    pub variance_prompts: Option<f64>,
+    /// Variance of a reward given its prompt
+    #[arg(long, value_name = "V")]
+    pub variance_rollouts: Option<f64>,
+    /// Cost of reading a prompt, in the unit of the budget
+    #[arg(long, value_name = "C")]
+    pub prefill: Option<f64>,
+    /// Cost of a completion, in the unit of the budget
+    #[arg(long, value_name = "C")]
+    pub decode: Option<f64>,
+    /// Cost of a preference pair, if the reward is learned
+    #[arg(long, value_name = "C", requires = "pair_slope")]
+    pub pair_cost: Option<f64>,
+    /// Reward-shift term times the root of the number of pairs
+    #[arg(long, value_name = "G", requires = "pair_cost")]
+    pub pair_slope: Option<f64>,
+    /// Failure probability of the certified half-widths
+    #[arg(long, value_name = "DELTA", default_value_t = 0.05)]
+    pub delta: f64,
+    /// Print JSON instead of a table
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// The flags of `trainer doctor`.

@@ -15,6 +15,17 @@ pub struct ControlConfig {
     pub adaptive_kl: Option<AdaptiveKlConfig>,
     /// Moves `loss.entropy_coef` so that the mean token entropy does not fall below its target.
     pub adaptive_entropy: Option<AdaptiveEntropyConfig>,
+    /// Moves `loss.kl.clip.tau` of a sequence-level clip to the quantile that fresh rollouts on
+    /// training prompts give (Tang, Chen, He, arXiv 2602.21765), at every evaluation.
+    pub kl_clip: Option<KlClipRule>,
+}
+
+/// Where a clip's threshold comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum KlClipRule {
+    /// The quantile rule; what the configuration says is where it starts.
+    Auto,
 }
 
 impl ControlConfig {
@@ -49,6 +60,9 @@ impl ControlConfig {
 pub struct Controllers {
     kl: Option<AdaptiveKl>,
     entropy: Option<AdaptiveEntropy>,
+    /// Threshold of the KL clip, in nats, once a rule has chosen it.
+    #[serde(default)]
+    kl_clip_tau: Option<f64>,
 }
 
 impl Controllers {
@@ -67,7 +81,12 @@ impl Controllers {
             .adaptive_entropy
             .map(|entropy| AdaptiveEntropy::new(entropy, entropy_coef))
             .transpose()?;
-        Ok(Self { kl, entropy })
+        let kl_clip_tau = None;
+        Ok(Self {
+            kl,
+            entropy,
+            kl_clip_tau,
+        })
     }
 
     /// Puts the current coefficients into the loss.
@@ -78,6 +97,26 @@ impl Controllers {
         if let Some(entropy) = &self.entropy {
             loss.set_entropy_coef(entropy.coef());
         }
+        let mut config = *loss.config();
+        let clip = config.kl.as_mut().and_then(|kl| kl.clip.as_mut());
+        if let (Some(tau), Some(clip)) = (self.kl_clip_tau, clip) {
+            clip.tau = tau;
+            if let Ok(moved) = config.init() {
+                *loss = moved;
+            }
+        }
+    }
+
+    /// Remembers the threshold that a rule chose; one that no clip can have is passed over.
+    pub fn choose_kl_clip(&mut self, tau: f64) {
+        if tau.is_finite() && tau > 0.0 {
+            self.kl_clip_tau = Some(tau);
+        }
+    }
+
+    /// The threshold that a rule chose.
+    pub fn kl_clip_tau(&self) -> Option<f64> {
+        self.kl_clip_tau
     }
 
     /// Takes a step's measurements into account.

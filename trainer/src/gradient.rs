@@ -1,19 +1,18 @@
 //! One micro-batch through the policy and back, without ever holding its logits.
 //!
-//! The trunk is recorded by autodiff up to the hidden states of the completion tokens. From there
+//! The trunk runs over packed rows up to the hidden states of the completion tokens. From there
 //! `rlvr-core` computes log-probs and entropies in chunks, the loss is formed over those small
-//! vectors, and its gradient is put back into the trunk's graph by hand.
+//! vectors, and its gradient goes back through head and trunk by hand.
 
 use burn::module::Module;
 use burn::optim::GradientsParams;
-use burn::tensor::Tensor;
-use rlvr_core::{
-    ExactKl, HeadGradients, HeadPair, TokenScores, exact_kl, exact_kl_backward, inject,
-    token_scores, token_scores_backward,
-};
+use burn::tensor::{GradientCheckpointingStrategy, IndexingUpdateOp, Tensor};
+use rlvr_backends::kernels::{token_scores, token_scores_backward};
+use rlvr_core::{ExactKl, HeadGradients, HeadPair, TokenScores, exact_kl, exact_kl_backward};
 
 use crate::batch::MicroBatch;
 use crate::policy::decoder::Decoder;
+use crate::policy::packed::{Keep, Trace};
 
 /// How log-probs are computed; the same for every forward of a run.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -24,35 +23,43 @@ pub struct ScoringSettings {
     pub max_logits_bytes: usize,
 }
 
-/// Forward state of a micro-batch, kept for the backward pass.
+/// Forward state of a micro-batch, kept for the backward pass. Nothing in it is tracked.
 #[derive(Debug)]
 pub struct Forward {
     /// Hidden states of the completion tokens divided by the temperature, `[M, D]`.
     hidden: Tensor<2>,
     /// Head weight, `[V, D]`.
     head: Tensor<2>,
-    /// Log-probs and entropies, `[M]`, untracked.
+    /// What the trunk keeps; none if the policy is frozen.
+    trace: Option<Trace>,
+    /// Log-probs and entropies, `[M]`.
     pub scores: TokenScores,
 }
 
-/// Scores the completion tokens of `batch`. Tracked if `policy` is on an autodiff device.
+/// Scores the completion tokens of `batch`. Activations are kept for [`backward`] if `policy` is on
+/// an autodiff device; with gradient checkpointing only the inputs of its blocks are.
 pub fn forward(policy: &Decoder, batch: &MicroBatch, settings: &ScoringSettings) -> Forward {
-    let hidden = policy.hidden(batch.tokens.clone());
-    let [num_rows, width, model_width] = hidden.dims();
+    let head = policy.head_weight();
+    let keep = match head.device().gradient_checkpointing_strategy() {
+        None => Keep::Nothing,
+        Some(GradientCheckpointingStrategy::Disabled) => Keep::Products,
+        Some(GradientCheckpointingStrategy::Balanced) => Keep::Inputs,
+    };
+    let head = head.inner();
+    let (hidden, trace) = policy.packed_hidden(&batch.packed, keep);
     let hidden = hidden
-        .reshape([num_rows * width, model_width])
         .select(0, batch.positions.clone())
         .div_scalar(settings.temperature);
-    let head = policy.head_weight();
     let scores = token_scores(
-        hidden.clone().inner(),
-        head.clone().inner(),
+        hidden.clone(),
+        head.clone(),
         batch.targets.clone(),
         settings.max_logits_bytes,
     );
     Forward {
         hidden,
         head,
+        trace,
         scores,
     }
 }
@@ -66,10 +73,10 @@ impl Forward {
 
     fn heads(&self, reference: &Self) -> HeadPair {
         HeadPair {
-            policy_hidden: self.hidden.clone().inner(),
-            policy_head: self.head.clone().inner(),
-            ref_hidden: reference.hidden.clone().inner(),
-            ref_head: reference.head.clone().inner(),
+            policy_hidden: self.hidden.clone(),
+            policy_head: self.head.clone(),
+            ref_hidden: reference.hidden.clone(),
+            ref_head: reference.head.clone(),
         }
     }
 }
@@ -97,6 +104,9 @@ pub struct ExactKlGradient<'a> {
 }
 
 /// Parameter gradients of a loss whose gradients with respect to the scores are given.
+///
+/// # Panics
+/// If the forward pass was one of a frozen policy.
 pub fn backward(
     policy: &Decoder,
     forward: Forward,
@@ -105,8 +115,8 @@ pub fn backward(
     settings: &ScoringSettings,
 ) -> GradientsParams {
     let mut head_gradients = token_scores_backward(
-        forward.hidden.clone().inner(),
-        forward.head.clone().inner(),
+        forward.hidden.clone(),
+        forward.head.clone(),
         batch.targets.clone(),
         gradients.logprobs,
         gradients.entropies,
@@ -120,9 +130,33 @@ pub fn backward(
             head: head_gradients.head + part.head,
         };
     }
-    let Forward { hidden, head, .. } = forward;
-    let surrogate = inject(hidden, head_gradients.hidden) + inject(head, head_gradients.head);
-    GradientsParams::from_grads(surrogate.backward(), policy)
+    backward_from_head(policy, forward, batch, head_gradients, settings)
+}
+
+/// Parameter gradients of a loss, from its gradients with respect to the inputs of the output head.
+///
+/// # Panics
+/// If the forward pass was one of a frozen policy.
+pub fn backward_from_head(
+    policy: &Decoder,
+    forward: Forward,
+    batch: &MicroBatch,
+    gradients: HeadGradients,
+    settings: &ScoringSettings,
+) -> GradientsParams {
+    let Some(trace) = forward.trace else {
+        panic!("backward: the policy is frozen, nothing was kept");
+    };
+    let [_, width] = forward.hidden.dims();
+    let num_rows = batch.packed.tokens.dims()[0];
+    // Rows that predict no completion token get none; the last of a prompt gets one per completion.
+    let grad_hidden = Tensor::zeros([num_rows, width], &forward.hidden.device()).select_assign(
+        0,
+        batch.positions.clone(),
+        gradients.hidden.div_scalar(settings.temperature),
+        IndexingUpdateOp::Add,
+    );
+    policy.packed_backward(&batch.packed, trace, grad_hidden, gradients.head)
 }
 
 /// [`forward`] under frozen weights.
@@ -132,7 +166,7 @@ pub fn backward(
 pub fn frozen_forward(frozen: &Decoder, batch: &MicroBatch, settings: &ScoringSettings) -> Forward {
     let forward = forward(frozen, batch, settings);
     assert!(
-        !forward.hidden.is_autodiff(),
+        forward.trace.is_none(),
         "frozen_forward: the decoder must not record gradients"
     );
     forward

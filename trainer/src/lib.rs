@@ -12,11 +12,14 @@
 //! struct from record to record; the records are in [`record`], the loop is in `run`.
 
 pub mod accuracy;
+pub mod adapter;
 pub mod advantage;
 pub mod batch;
 pub mod checkpoint;
 pub mod cli;
+mod collect;
 pub mod commands;
+pub mod compare;
 pub mod config;
 pub mod control;
 pub mod dataset;
@@ -34,6 +37,7 @@ pub mod policy;
 pub mod progress;
 pub mod prompts;
 pub mod record;
+pub mod report;
 pub mod reward;
 pub mod rollout;
 pub mod run;

@@ -5,7 +5,9 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use trainer::cli::{Cli, Command};
-use trainer::commands::{doctor, eval, generate, grade, score, train};
+use trainer::commands::{
+    bounds, calibrate, certify, compare, doctor, eval, generate, grade, plan, report, score, train,
+};
 use trainer::failure::Failure;
 
 fn main() -> ExitCode {
@@ -22,9 +24,15 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
     match command {
         Command::Train(args) => train::run(&args, train::Kind::Reinforce)?,
         Command::Sft(args) => train::run(&args, train::Kind::Supervised)?,
+        Command::Compare(args) => compare::run(&args)?,
+        Command::Calibrate(args) => calibrate::run(&args)?,
         Command::Eval(args) => eval::run(&args)?,
         Command::Generate(args) => generate::run(&args, &mut io::stdout().lock())?,
         Command::Score(args) => score::run(&args, &mut io::stdout().lock())?,
+        Command::Report(args) => report::run(&args, &mut io::stdout().lock())?,
+        Command::Bounds(args) => bounds::run(&args, &mut io::stdout().lock())?,
+        Command::Certify(args) => certify::run(&args, &mut io::stdout().lock())?,
+        Command::Plan(args) => plan::run(&args, &mut io::stdout().lock())?,
         Command::Doctor(args) => {
             return doctor::run(&args, &mut io::stdout().lock()).map(ExitCode::from);
         }

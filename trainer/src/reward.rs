@@ -2,7 +2,7 @@
 //!
 //! The reward is a weighted sum of named components. Every verdict has a reason code.
 
-use rlvr_verifier::{Extraction, Gold, Percent, Policy, Reason, Source, Verdict};
+use rlvr_verifier::{Gold, Policy, Reason, Source, Verdict};
 use serde::{Deserialize, Serialize};
 
 use crate::config::InvalidValue;
@@ -106,61 +106,6 @@ impl RewardConfig {
             }
         }
         Ok(())
-    }
-}
-
-/// The recipe section `[verifier]`: how answers are found and compared.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct VerifierConfig {
-    /// Which extraction rules may find an answer.
-    pub extraction: ExtractionRules,
-    /// What a percent sign means.
-    pub percent: PercentRule,
-}
-
-/// Which extraction rules may find an answer.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ExtractionRules {
-    /// Every rule.
-    #[default]
-    Any,
-    /// Box, marker and phrase.
-    Marked,
-    /// Box alone.
-    Boxed,
-}
-
-/// What a percent sign means.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum PercentRule {
-    /// On one side only: p or p/100.
-    #[default]
-    Either,
-    /// p/100.
-    Exact,
-    /// p.
-    Ignore,
-}
-
-impl VerifierConfig {
-    /// The verifier's policy.
-    pub fn policy(&self) -> Policy {
-        Policy {
-            extraction: match self.extraction {
-                ExtractionRules::Any => Extraction::Any,
-                ExtractionRules::Marked => Extraction::Marked,
-                ExtractionRules::Boxed => Extraction::Boxed,
-            },
-            percent: match self.percent {
-                PercentRule::Either => Percent::Either,
-                PercentRule::Exact => Percent::Exact,
-                PercentRule::Ignore => Percent::Ignore,
-            },
-            ..Policy::default()
-        }
     }
 }
 
@@ -343,25 +288,6 @@ mod tests {
             assert_eq!(reward.reason, TRUNCATED);
         }
         assert_eq!(grade(&hard, "#### 7", StopReason::StopString).total, 1.0);
-    }
-
-    #[test]
-    fn policies_reach_the_verifier() {
-        let verifier: VerifierConfig =
-            toml::from_str("extraction = 'boxed'\npercent = 'exact'").unwrap();
-        let config = RewardConfig::default();
-        let grade = |completion| {
-            grade_completion(
-                &config,
-                &verifier.policy(),
-                "0.5",
-                completion,
-                StopReason::StopToken,
-            )
-        };
-        assert!(grade(r"\boxed{50\%}").is_correct);
-        assert_eq!(grade("0.5").reason, "no_answer");
-        assert!(!grade(r"\boxed{50}").is_correct);
     }
 
     #[test]

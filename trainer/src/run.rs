@@ -12,18 +12,17 @@ use thiserror::Error;
 
 use crate::advantage::advantages;
 use crate::checkpoint::{CheckpointMeta, CheckpointStore};
+use crate::collect::fill_collected;
 use crate::config::ConfigIdentity;
 use crate::eval::{EvalReport, Evaluation};
 use crate::failure::Failure;
-use crate::groups::{grade_groups, requests};
 use crate::interrupt::Interrupt;
 use crate::metrics::{StepMetrics, host_peak_bytes};
 use crate::optimizer::OptimizerSettings;
 use crate::policy::decoder::Decoder;
-use crate::record::Prompt;
+use crate::report::live;
 use crate::run_log::RunLog;
-use crate::seed::Stage;
-use crate::selection::select;
+use crate::selection::Plan;
 use crate::session::Session;
 use crate::state::TrainState;
 use crate::summary;
@@ -54,6 +53,8 @@ pub struct Run<'a> {
     pub objective: Objective,
     /// Constants of the optimizer; its schedule ends at the last step.
     pub optimizer: OptimizerSettings,
+    /// How prompts are chosen.
+    pub plan: Plan,
     /// Frozen policy of the start, if a KL term needs one.
     pub reference: Option<Decoder>,
     /// Files of the run directory.
@@ -118,9 +119,11 @@ impl Run<'_> {
             if self.is_eval_due(state.counters.step) {
                 summary.last_eval = Some(self.evaluate(&mut state, &mut metrics)?);
             }
+            self.roll_out_afresh(&mut state, &mut metrics)?;
             self.finish_step(&state, metrics, summary.is_interrupted)?;
         }
         summary.step = state.counters.step;
+        self.log.edge_map(self.last_step())?;
         Ok(summary)
     }
 
@@ -130,46 +133,22 @@ impl Run<'_> {
 
     /// One step of GRPO: the whole algorithm on a page.
     fn reinforce_step(&mut self, state: TrainState) -> Result<(TrainState, StepMetrics), Failure> {
-        let TrainState {
-            policy,
-            mut optimizer,
-            mut counters,
-        } = state;
-        let (config, model) = (&self.session.config, &self.session.model.folder);
-        let (step, started) = (counters.step, Instant::now());
+        let (step, started) = (state.counters.step, Instant::now());
         let mut metrics = StepMetrics {
             step: step + 1,
             ..StepMetrics::default()
         };
 
-        self.log.progress.phase("rollout");
-        let prompts = self.select(step, config.selection.prompts_per_step);
-        metrics.timing.select_secs = Some(started.elapsed().as_secs_f64());
-
-        let decode = |tokens: &[u32]| model.tokenizer.decode(tokens, true);
-        let requests = requests(&prompts, config.rollout.group_size as u32);
-        let rolled = self.session.engine.roll_out(
-            &policy.valid(),
-            &decode,
-            &requests,
-            &self.session.sampling(),
-            config.run.seed,
-            Stage::Rollout,
-            step,
-        );
-        let rolled = rolled.map_err(Failure::run)?;
-        summary::fill_rollout_timing(&mut metrics, &rolled.stats);
-
-        let grading = Instant::now();
-        let groups = grade_groups(
-            prompts,
-            rolled.completions,
-            &model.tokenizer,
-            &config.reward,
-            &self.session.verifier,
-        );
-        metrics.timing.grade_secs = Some(grading.elapsed().as_secs_f64());
-        summary::fill_rollouts(&mut metrics, &groups);
+        let mut collected = self.collect(&state)?;
+        fill_collected(&mut metrics, &collected);
+        let groups = collected.take_trained();
+        let TrainState {
+            policy,
+            mut optimizer,
+            mut counters,
+            mut selection,
+        } = state;
+        let config = &self.session.config;
 
         let mut found = advantages(&groups, &config.advantage);
         summary::fill_advantages(&mut metrics, &groups, &found);
@@ -194,9 +173,11 @@ impl Run<'_> {
         let update_secs = updating.elapsed().as_secs_f64();
         summary::fill_update(&mut metrics, &outcome, reference.is_some());
         summary::fill_sampler_gap(&mut metrics, &found.rows);
+        self.log.warn(live::sampler_warning(&found.rows));
 
         counters.step += 1;
-        counters.num_tokens += rolled.stats.prefill_tokens + rolled.stats.decode_tokens;
+        let counts = &collected.counts;
+        counters.num_tokens += counts.prefill_tokens + counts.completion_tokens;
         counters.num_skipped_steps += outcome.num_skipped_steps as u64;
         let is_stuck = outcome.num_skipped_steps > 0 && outcome.num_inner_steps == 0;
         counters.consecutive_skips = if is_stuck {
@@ -216,39 +197,25 @@ impl Run<'_> {
         metrics.learning_rate = Some(settings.learning_rate);
         metrics.num_tokens = Some(counters.num_tokens);
         metrics.num_skipped_steps = Some(counters.num_skipped_steps);
-        let visited = counters.step * config.selection.prompts_per_step as u64;
-        metrics.epoch = Some(visited as f64 / self.session.data.train.len() as f64);
         metrics.timing.update_secs = Some(update_secs);
         metrics.timing.update_tokens_per_sec = Some(outcome.num_update_tokens as f64 / update_secs);
         metrics.timing.step_secs = Some(started.elapsed().as_secs_f64());
         self.log.completions(step + 1, &groups, &found.advantages)?;
+        self.remember(&collected, &mut selection, &metrics)?;
+        metrics.epoch = Some(selection.position as f64 / selection.num_prompts as f64);
         Ok((
             TrainState {
                 policy,
                 optimizer,
                 counters,
+                selection,
             },
             metrics,
         ))
     }
 
-    /// The prompts of a step.
-    pub fn select(&self, step: u64, count: usize) -> Vec<Prompt> {
-        let (config, train) = (&self.session.config, &self.session.data.train);
-        let chosen = select(
-            config.selection.method,
-            config.run.seed,
-            step,
-            count,
-            train.len(),
-        );
-        chosen
-            .into_iter()
-            .map(|index| train[index].clone())
-            .collect()
-    }
-
-    fn update_settings(&self, step: u64) -> UpdateSettings {
+    /// How a step's rows become optimizer steps.
+    pub fn update_settings(&self, step: u64) -> UpdateSettings {
         let config = &self.session.config;
         UpdateSettings {
             inner_epochs: config.update.inner_epochs,
@@ -274,7 +241,8 @@ impl Run<'_> {
         Ok(Some(report))
     }
 
-    fn is_eval_due(&self, step: u64) -> bool {
+    /// True if the policy is evaluated after this step.
+    pub fn is_eval_due(&self, step: u64) -> bool {
         let eval = &self.session.config.eval;
         let is_last = step == self.last_step();
         let is_due = eval.every.is_some_and(|every| step.is_multiple_of(every));
@@ -343,7 +311,7 @@ impl Run<'_> {
         Ok(())
     }
 
-    fn save(&mut self, state: &TrainState, score: Option<f64>) -> Result<(), Failure> {
+    pub(crate) fn save(&mut self, state: &TrainState, score: Option<f64>) -> Result<(), Failure> {
         self.log.sync()?;
         let started = Instant::now();
         let source: &Path = self.session.source();

@@ -5,7 +5,12 @@
 //!   config.toml         the resolved configuration; a recipe that repeats the run
 //!   metrics.jsonl       one line per step
 //!   eval.jsonl          one line per evaluated problem
+//!   fresh.jsonl         one line per prompt rolled out afresh for the report
+//!   report.json, .html  predictions beside measurements
 //!   completions.jsonl   one line per logged rollout, with its reward and the reason
+//!   selection.jsonl     one line per step: what selection counted and where it stands
+//!   groups.jsonl        one line per group that was rolled out, without its texts
+//!   edge_map.json, .svg utility over pass rate and entropy, if it was measured
 //!   checkpoints/        see the module `checkpoint`
 //!   lock                held while a process writes here
 //! ```
@@ -165,6 +170,26 @@ impl RunDir {
     /// Logged rollouts.
     pub fn completions(&self) -> PathBuf {
         self.path.join("completions.jsonl")
+    }
+
+    /// Fresh rollouts.
+    pub fn fresh(&self) -> PathBuf {
+        self.path.join("fresh.jsonl")
+    }
+
+    /// What selection did, one line per step.
+    pub fn selection(&self) -> PathBuf {
+        self.path.join("selection.jsonl")
+    }
+
+    /// Groups that were rolled out.
+    pub fn groups(&self) -> PathBuf {
+        self.path.join("groups.jsonl")
+    }
+
+    /// Utility over pass rate and response entropy, without the ending.
+    pub fn edge_map(&self) -> PathBuf {
+        self.path.join("edge_map")
     }
 
     /// Checkpoints.

@@ -1,17 +1,28 @@
 //! The files a run writes while it runs: metrics, completions, evaluated problems.
 
+use std::path::{Path, PathBuf};
+
 use serde::Serialize;
 
-use crate::metrics::{JsonlLog, LogError, StepMetrics};
+use crate::metrics::{JsonlLog, LogError, StepMetrics, read_records};
 use crate::progress::Progress;
 use crate::record::{Group, PromptId, StopReason};
+use crate::report::fresh::FreshLine;
 use crate::run_dir::RunDir;
+use crate::selection::edge_map::EdgeMap;
+use crate::selection::{GroupRecord, SelectionLine, Warning};
 
 /// The open files of a run.
 pub struct RunLog {
     metrics: JsonlLog,
     completions: JsonlLog,
     evaluations: JsonlLog,
+    fresh: JsonlLog,
+    selection: JsonlLog,
+    groups: JsonlLog,
+    groups_path: PathBuf,
+    edge_map_path: PathBuf,
+    warned: Vec<Warning>,
     max_completions: usize,
     save_secs: Option<f64>,
     /// The live view.
@@ -66,6 +77,12 @@ impl RunLog {
             metrics: JsonlLog::create(&dir.metrics())?,
             completions: JsonlLog::create(&dir.completions())?,
             evaluations: JsonlLog::create(&dir.eval())?,
+            fresh: JsonlLog::create(&dir.fresh())?,
+            selection: JsonlLog::create(&dir.selection())?,
+            groups: JsonlLog::create(&dir.groups())?,
+            groups_path: dir.groups(),
+            edge_map_path: dir.edge_map(),
+            warned: Vec::new(),
             max_completions: max_completions.unwrap_or(usize::MAX),
             save_secs: None,
             progress,
@@ -82,7 +99,14 @@ impl RunLog {
         max_completions: Option<usize>,
         progress: Progress,
     ) -> Result<Self, LogError> {
-        for path in [dir.metrics(), dir.completions(), dir.eval()] {
+        for path in [
+            dir.metrics(),
+            dir.completions(),
+            dir.eval(),
+            dir.fresh(),
+            dir.selection(),
+            dir.groups(),
+        ] {
             match std::fs::remove_file(&path) {
                 Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
                     return Err(LogError::Io {
@@ -110,11 +134,20 @@ impl RunLog {
         let (metrics, _) = JsonlLog::resume(&dir.metrics(), step)?;
         let (completions, _) = JsonlLog::resume(&dir.completions(), step)?;
         let (evaluations, _) = JsonlLog::resume(&dir.eval(), step)?;
+        let (fresh, _) = JsonlLog::resume(&dir.fresh(), step)?;
+        let (selection, _) = JsonlLog::resume(&dir.selection(), step)?;
+        let (groups, _) = JsonlLog::resume(&dir.groups(), step)?;
         let max_completions = max_completions.unwrap_or(usize::MAX);
         Ok(Self {
             metrics,
             completions,
             evaluations,
+            fresh,
+            selection,
+            groups,
+            groups_path: dir.groups(),
+            edge_map_path: dir.edge_map(),
+            warned: Vec::new(),
             max_completions,
             save_secs: None,
             progress,
@@ -208,6 +241,76 @@ impl RunLog {
         Ok(())
     }
 
+    /// Appends a prompt that was rolled out afresh.
+    ///
+    /// # Errors
+    /// If the disk refuses.
+    pub fn fresh(&mut self, line: &FreshLine) -> Result<(), LogError> {
+        self.fresh.append(line)
+    }
+
+    /// Shows a warning in the live view.
+    pub fn warn(&self, warning: Option<String>) {
+        if let Some(warning) = warning {
+            self.progress.note(&format!("warning: {warning}"));
+        }
+    }
+
+    /// Where completions go.
+    pub fn completions_path(&self) -> &Path {
+        self.completions.path()
+    }
+
+    /// Appends what selection did in a step and the groups it rolled out, and shows warnings that
+    /// did not hold before.
+    ///
+    /// # Errors
+    /// If the disk refuses.
+    pub fn selection(
+        &mut self,
+        line: &SelectionLine,
+        records: &[GroupRecord],
+    ) -> Result<(), LogError> {
+        self.selection.append(line)?;
+        for record in records {
+            self.groups.append(record)?;
+        }
+        let is_new = |it: &&Warning| !self.warned.contains(it);
+        for warning in line.warnings.iter().filter(is_new) {
+            self.progress
+                .note(&format!("warning after step {}: {warning}", line.step));
+        }
+        self.warned.clone_from(&line.warnings);
+        Ok(())
+    }
+
+    /// Writes where the learning edge was, if utilities were measured.
+    ///
+    /// # Errors
+    /// If `groups.jsonl` cannot be read or the disk refuses.
+    pub fn edge_map(&self, num_steps: u64) -> Result<(), LogError> {
+        let records: Vec<GroupRecord> = read_records(&self.groups_path)?;
+        let Some(map) = EdgeMap::of(&records, num_steps) else {
+            return Ok(());
+        };
+        let path = self.edge_map_path.with_extension("json");
+        let text = serde_json::to_string_pretty(&map).map_err(|source| LogError::Json {
+            path: path.clone(),
+            source,
+        })?;
+        for (path, text) in [
+            (path, text + "\n"),
+            (self.edge_map_path.with_extension("svg"), map.to_svg()),
+        ] {
+            std::fs::write(&path, text).map_err(|source| LogError::Io {
+                action: "write",
+                path,
+                source,
+            })?;
+        }
+        Ok(())
+    }
+
     /// Makes everything durable.
     ///
     /// # Errors
@@ -215,7 +318,10 @@ impl RunLog {
     pub fn sync(&self) -> Result<(), LogError> {
         self.metrics.sync()?;
         self.completions.sync()?;
-        self.evaluations.sync()
+        self.evaluations.sync()?;
+        self.fresh.sync()?;
+        self.selection.sync()?;
+        self.groups.sync()
     }
 }
 

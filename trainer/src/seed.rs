@@ -29,6 +29,18 @@ pub enum Stage {
     Bootstrap = 7,
     /// The `generate` command.
     Generate = 8,
+    /// Fresh rollouts for the report.
+    Report = 20,
+    /// Draws of the history filter; position 1 is the second draw of `greso_code`.
+    Stage1 = 9,
+    /// Draws of the random gate; the index is the round.
+    RandomGate = 10,
+    /// Which rejected prompts are audited.
+    AuditChoice = 11,
+    /// Sampling of audit completions.
+    AuditRollout = 12,
+    /// Pass rates drawn from posteriors.
+    Posterior = 13,
 }
 
 /// A counter-based stream of random numbers.

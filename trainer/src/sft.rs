@@ -8,6 +8,7 @@ use crate::gradient::ScoringSettings;
 use crate::metrics::StepMetrics;
 use crate::optimizer::StepOutcome;
 use crate::run::Run;
+use crate::selection::uniform_step;
 use crate::state::TrainState;
 use crate::supervised::{supervised_row, supervised_step};
 
@@ -24,6 +25,7 @@ impl Run<'_> {
             policy,
             mut optimizer,
             mut counters,
+            selection,
         } = state;
         let (config, started) = (&self.session.config, Instant::now());
         self.log.progress.phase("update");
@@ -73,6 +75,7 @@ impl Run<'_> {
                 policy,
                 optimizer,
                 counters,
+                selection,
             },
             metrics,
         ))
@@ -86,17 +89,17 @@ impl Run<'_> {
                 folder.path.display()
             ))
         })?;
-        let rows = self
-            .select(step, self.session.config.sft.batch_size)
-            .into_iter()
-            .map(|prompt| {
-                let solution = prompt.solution.as_deref().unwrap_or_default();
-                let tokens = folder
-                    .tokenizer
-                    .encode(solution, false)
-                    .map_err(Failure::run)?;
-                supervised_row(&prompt, tokens, stop_id).map_err(Failure::usage)
-            });
+        let (config, train) = (&self.session.config, &self.session.data.train);
+        let chosen = uniform_step(config.run.seed, step, config.sft.batch_size, train.len());
+        let rows = chosen.into_iter().map(|place| {
+            let prompt = &train[place];
+            let solution = prompt.solution.as_deref().unwrap_or_default();
+            let tokens = folder
+                .tokenizer
+                .encode(solution, false)
+                .map_err(Failure::run)?;
+            supervised_row(prompt, tokens, stop_id).map_err(Failure::usage)
+        });
         rows.collect()
     }
 }

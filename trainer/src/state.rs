@@ -4,6 +4,7 @@
 //! checkpoints/step-000120/model/          a Hugging Face folder, f32
 //!                         optimizer.bin   moments and step counts of AdamW
 //!                         state.json      counters and controllers
+//!                         selection.json  what prompt selection remembers
 //! ```
 
 use std::path::{Path, PathBuf};
@@ -19,10 +20,12 @@ use crate::policy::decoder::Decoder;
 use crate::policy::folder::{FolderError, ModelFolder};
 use crate::policy::load::{LoadError, load_module};
 use crate::policy::save::write_folder;
+use crate::selection::{SelectionState, SelectionStateError};
 
 const MODEL: &str = "model";
 const OPTIMIZER: &str = "optimizer.bin";
 const COUNTERS: &str = "state.json";
+const SELECTION: &str = "selection.json";
 
 /// Counters of a run. Everything else that a step needs is a function of config and step.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -43,14 +46,16 @@ pub struct Counters {
     pub controllers: Controllers,
 }
 
-/// Policy, optimizer and counters: the whole state of a run.
+/// Policy, optimizer, counters and prompt statistics: the whole state of a run.
 pub struct TrainState {
     /// Tracked weights.
     pub policy: Decoder,
     /// AdamW with its moments.
     pub optimizer: Optimizer,
-    /// The rest.
+    /// Steps, tokens, controllers.
     pub counters: Counters,
+    /// What prompt selection remembers.
+    pub selection: SelectionState,
 }
 
 /// A checkpoint or model cannot be read.
@@ -78,6 +83,14 @@ pub enum StateError {
         /// Why not.
         source: serde_json::Error,
     },
+    /// The state of prompt selection is not what this version writes.
+    #[error("read {}", path.display())]
+    Selection {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: SelectionStateError,
+    },
     /// The optimizer state is not what this version writes.
     #[error("read {}", path.display())]
     Optimizer {
@@ -99,7 +112,12 @@ pub fn load_decoder(folder: &ModelFolder, device: &Device) -> Result<Decoder, St
 
 impl TrainState {
     /// The state before the first step.
-    pub fn fresh(policy: Decoder, settings: &OptimizerSettings, controllers: Controllers) -> Self {
+    pub fn fresh(
+        policy: Decoder,
+        settings: &OptimizerSettings,
+        controllers: Controllers,
+        selection: SelectionState,
+    ) -> Self {
         let counters = Counters {
             controllers,
             ..Counters::default()
@@ -108,6 +126,7 @@ impl TrainState {
             policy: with_stable_ids(policy),
             optimizer: Optimizer::new(settings),
             counters,
+            selection,
         }
     }
 
@@ -120,6 +139,7 @@ impl TrainState {
         std::fs::write(dir.join(OPTIMIZER), self.optimizer.to_bytes()?)?;
         let counters = serde_json::to_string_pretty(&self.counters)?;
         std::fs::write(dir.join(COUNTERS), counters + "\n")?;
+        std::fs::write(dir.join(SELECTION), self.selection.to_bytes()?)?;
         Ok(())
     }
 
@@ -148,10 +168,15 @@ impl TrainState {
                 path: dir.join(COUNTERS),
                 source,
             })?;
+        let selection = SelectionState::from_bytes(&read(SELECTION)?).map_err(|source| {
+            let path = dir.join(SELECTION);
+            StateError::Selection { path, source }
+        })?;
         Ok(Self {
             policy: load_decoder(&folder, device)?,
             optimizer,
             counters,
+            selection,
         })
     }
 }

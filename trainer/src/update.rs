@@ -27,7 +27,7 @@ pub struct UpdateSettings {
     pub inner_epochs: usize,
     /// Optimizer steps per pass.
     pub minibatches: usize,
-    /// Padded positions of one forward pass.
+    /// Packed rows of one forward pass: prompts once, completions without padding.
     pub max_tokens_per_microbatch: usize,
     /// How log-probs are computed.
     pub scoring: ScoringSettings,
@@ -54,7 +54,8 @@ pub struct UpdateOutcome {
     pub grad_norms: Vec<f64>,
     /// Rows that never ran because they could not contribute.
     pub num_idle_rows: usize,
-    /// Positions that went through forward and backward, padding excluded.
+    /// Tokens of the rows that went through forward and backward; a prompt counts for each of its
+    /// completions, although it runs once per micro-batch.
     pub num_update_tokens: usize,
     /// Seconds of frozen forwards (old and reference log-probs).
     pub frozen_secs: f64,

@@ -29,6 +29,9 @@ fn loud_trainer(out: &Path, extra: &[&str]) -> Command {
         "update.schedule=linear",
         "data.num_problems=200",
         "log.completions_per_step=none",
+        "report.prompts=5",
+        "report.samples=2",
+        "report.at_eval=true",
     ] {
         command.args(["--set", set]);
     }
@@ -63,7 +66,12 @@ fn weights(out: &Path) -> Vec<u8> {
 }
 
 fn assert_same_run(left: &Path, right: &Path) {
-    for log in ["metrics.jsonl", "completions.jsonl", "eval.jsonl"] {
+    for log in [
+        "metrics.jsonl",
+        "completions.jsonl",
+        "eval.jsonl",
+        "fresh.jsonl",
+    ] {
         let (left, right) = (
             deterministic(&left.join(log)),
             deterministic(&right.join(log)),

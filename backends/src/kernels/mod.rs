@@ -1,10 +1,32 @@
-//! Fused device operations, one file each.
+//! Operations of a transformer block over packed rows, one file each, with their gradients.
 //!
-//! A file here holds a public function over `Tensor`s, its portable path in plain Burn
+//! A file here holds public functions over `Tensor`s, their portable path in plain Burn
 //! operations, the kernel, and the test that the two agree. The portable path is the definition;
 //! the kernel is used only on devices that have it, and is added only when a bench shows the
-//! gain. Callers never ask which path ran.
+//! gain. Callers never ask which path ran. Nothing here is recorded by autodiff: inputs are plain
+//! tensors, and a gradient is a function of its own.
 //!
 //! | operation | devices with a kernel |
 //! | --- | --- |
-//! | none yet | - |
+//! | `rms_norm`, `swiglu`, `rotary`, `prefix_attention`, `decode_attention`, `token_scores` | `cpu` |
+
+mod decode_attention;
+mod host;
+mod lanes;
+mod prefix_attention;
+mod product;
+mod rms_norm;
+mod rotary;
+mod swiglu;
+#[cfg(all(test, feature = "cpu"))]
+mod test_tools;
+mod token_scores;
+
+pub use decode_attention::{decode_attention, weigh};
+pub use prefix_attention::{
+    AttentionGradients, Heads, PromptSpan, prefix_attention, prefix_attention_backward,
+};
+pub use rms_norm::{rms_norm, rms_norm_backward};
+pub use rotary::{Rotation, rotate, rotate_back};
+pub use swiglu::{SwigluGradients, swiglu, swiglu_backward};
+pub use token_scores::{token_scores, token_scores_backward};

@@ -19,7 +19,7 @@ use crate::state::load_decoder;
 
 const EXAMPLE: &str = r#"{"prompt": "1+1=", "completion": "2"}"#;
 
-/// Padded positions of one forward pass.
+/// Packed rows of one forward pass.
 const MAX_TOKENS: usize = 4096;
 
 /// Largest logits tensor.

@@ -18,6 +18,7 @@ use crate::progress::{Progress, ProgressMode};
 use crate::run::{Objective, Run, RunSummary};
 use crate::run_dir::RunDir;
 use crate::run_log::RunLog;
+use crate::selection::{Plan, SelectionState};
 use crate::session::Session;
 use crate::state::{TrainState, load_decoder, model_of};
 
@@ -48,6 +49,11 @@ pub fn run(args: &TrainArgs, kind: Kind) -> Result<(), Failure> {
     let resumed = resumed_dir(args)?;
     let (config, name) = configuration(args, kind, resumed.as_deref())?;
     let session = Session::open(config)?;
+    if kind == Kind::Reinforce {
+        let selection = &session.config.selection;
+        let checked = selection.validate_num_prompts(session.data.train.len());
+        checked.map_err(Failure::usage)?;
+    }
     let memory = predicted_memory(&session)?;
     if args.dry_run {
         return dry_run(&session, &memory);
@@ -162,10 +168,19 @@ fn start<'a>(
         None
     };
     let device = session.training_device();
+    let plan = Plan::new(&session.config);
+    let prompts = &session.data.train;
     let state = match &checkpoint {
         Some(path) => TrainState::load(path, &optimizer, &device).map_err(Failure::run)?,
-        None => TrainState::fresh(first_policy(session, kind)?, &optimizer, controllers),
+        None => TrainState::fresh(
+            first_policy(session, kind)?,
+            &optimizer,
+            controllers,
+            SelectionState::fresh(prompts, plan.exploration()),
+        ),
     };
+    let checked = state.selection.check_data(prompts);
+    checked.map_err(Failure::usage)?;
     // Only now, when nothing can be refused any more, the run directory is written to.
     dir.write_config(&session.config.to_toml()?)?;
     let progress = Progress::new(
@@ -191,6 +206,7 @@ fn start<'a>(
         session,
         objective,
         optimizer,
+        plan,
         log,
         store,
         identity,
@@ -271,7 +287,7 @@ fn dry_run(session: &Session, memory: &RunMemory) -> Result<(), Failure> {
 }
 
 fn conclude(summary: &RunSummary, dir: &Path, store: &CheckpointStore) -> Result<(), Failure> {
-    let dir = dir.display();
+    let (path, dir) = (dir, dir.display());
     if summary.is_interrupted {
         println!(
             "stopped after step {} and saved; go on with: trainer --resume {dir}",
@@ -292,7 +308,10 @@ fn conclude(summary: &RunSummary, dir: &Path, store: &CheckpointStore) -> Result
     if let Some(report) = &summary.last_eval {
         show("after ", report);
     }
-    println!("run directory: {dir}  (config.toml, metrics.jsonl, completions.jsonl, eval.jsonl)");
+    println!("{}", super::report::conclude(path)?);
+    println!(
+        "run directory: {dir}  (config.toml, metrics.jsonl, selection.jsonl, report.html, eval.jsonl)"
+    );
     if let Some(checkpoint) = store.latest_valid()?.found {
         let model = model_of(&checkpoint.path);
         println!("trained model: {}", model.display());

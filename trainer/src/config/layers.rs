@@ -58,8 +58,14 @@ impl Layers {
         let (parents, last) = key.rsplit_once('.').unwrap_or(("", key));
         for part in parents.split('.').filter(|part| !part.is_empty()) {
             let entry = table.entry(part).or_insert_with(|| Table::new().into());
-            if !entry.is_table() {
-                *entry = Table::new().into();
+            // An option that was given by name gets its parameters; anything else is replaced.
+            match entry {
+                Value::Table(_) => {}
+                Value::String(name) => {
+                    *entry =
+                        Table::from_iter([("kind".into(), std::mem::take(name).into())]).into();
+                }
+                _ => *entry = Table::new().into(),
             }
             let Value::Table(inner) = entry else { return };
             table = inner;

@@ -12,7 +12,9 @@ pub mod range;
 mod read;
 mod recipe;
 mod sections;
+pub mod tagged;
 mod update_section;
+mod verifier_section;
 mod write;
 
 pub use error::{ConfigError, InvalidValue, Place};
@@ -25,3 +27,4 @@ pub use sections::{
     RunSection, SftSection,
 };
 pub use update_section::UpdateSection;
+pub use verifier_section::{DecimalRule, VerifierSection};

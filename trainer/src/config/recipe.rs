@@ -9,7 +9,11 @@ pub const DEFAULT_RECIPE: &str = "tiny";
 
 /// The recipes that the binary carries, by name.
 const EMBEDDED: &[(&str, &str)] = &[
+    ("edge", include_str!("../../recipes/edge.toml")),
+    ("edge-sft", include_str!("../../recipes/edge-sft.toml")),
     ("gsm8k", include_str!("../../recipes/gsm8k.toml")),
+    ("qwen-mul", include_str!("../../recipes/qwen-mul.toml")),
+    ("hive-paper", include_str!("../../recipes/hive-paper.toml")),
     (
         "smollm2-add1",
         include_str!("../../recipes/smollm2-add1.toml"),
@@ -21,6 +25,7 @@ const EMBEDDED: &[(&str, &str)] = &[
         include_str!("../../recipes/tiny-reinforce.toml"),
     ),
     ("tiny-sft", include_str!("../../recipes/tiny-sft.toml")),
+    ("tiny-clip", include_str!("../../recipes/tiny-clip.toml")),
 ];
 
 /// A recipe that has been found but not parsed.

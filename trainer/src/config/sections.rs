@@ -1,16 +1,18 @@
 //! The whole configuration, and the sections that belong to no single stage.
 
 use rlvr_backends::BackendKind;
-use rlvr_core::GrpoLossConfig;
+use rlvr_core::{ClipLevel, GrpoLossConfig};
 use serde::{Deserialize, Serialize};
 
 use super::error::InvalidValue;
 use super::range::{at_least, not_blank, not_negative, positive};
 use super::update_section::UpdateSection;
+use super::verifier_section::VerifierSection;
 use crate::advantage::AdvantageSection;
 use crate::control::ControlConfig;
 use crate::dataset::{DataConfig, PromptConfig};
-use crate::reward::{RewardConfig, VerifierConfig};
+use crate::report::fresh::ReportSection;
+use crate::reward::RewardConfig;
 use crate::rollout::RolloutConfig;
 use crate::selection::SelectionConfig;
 
@@ -33,7 +35,7 @@ pub struct RunConfig {
     /// What a completion earns.
     pub reward: RewardConfig,
     /// How answers are found and compared.
-    pub verifier: VerifierConfig,
+    pub verifier: VerifierSection,
     /// How rewards become advantages.
     pub advantage: AdvantageSection,
     /// The objective.
@@ -44,6 +46,8 @@ pub struct RunConfig {
     pub update: UpdateSection,
     /// Held-out evaluation.
     pub eval: EvalSection,
+    /// Fresh rollouts and the bounds beside them.
+    pub report: ReportSection,
     /// What is saved, and how often.
     pub checkpoint: CheckpointSection,
     /// What is written besides metrics.
@@ -63,7 +67,10 @@ impl RunConfig {
         self.prompt.validate()?;
         self.selection.validate()?;
         self.rollout.validate()?;
+        self.selection
+            .validate_group_size(self.rollout.group_size)?;
         self.reward.validate()?;
+        self.verifier.validate()?;
         self.advantage.validate(self.rollout.group_size)?;
         self.loss.validate().map_err(|err| {
             InvalidValue::new(&format!("loss.{}", err.key), err.value, err.allowed)
@@ -71,11 +78,39 @@ impl RunConfig {
         self.control.validate(self.loss.kl.is_some())?;
         self.update.validate()?;
         self.eval.validate()?;
+        self.report.validate()?;
         self.checkpoint.validate()?;
         self.log.validate()?;
         self.sft.validate()?;
         self.backend.validate()?;
-        self.validate_together()
+        self.validate_together()?;
+        self.validate_kl_clip_rule()
+    }
+
+    /// The rule for the KL clip needs a clip to move and rollouts to measure.
+    fn validate_kl_clip_rule(&self) -> Result<(), InvalidValue> {
+        if self.control.kl_clip.is_none() {
+            return Ok(());
+        }
+        let clip = self.loss.kl.and_then(|kl| kl.clip);
+        let is_sequence = clip.is_some_and(|clip| clip.level == ClipLevel::Sequence);
+        let report = &self.report;
+        let needs = [
+            (is_sequence, "loss.kl.clip with level = \"sequence\""),
+            (report.prompts >= 2, "report.prompts of 2 or more"),
+            (report.reference, "report.reference = true"),
+            (
+                report.at_eval && self.eval.every.is_some(),
+                "report.at_eval = true and eval.every",
+            ),
+        ];
+        match needs.into_iter().find(|(holds, _)| !holds) {
+            None => Ok(()),
+            Some((_, need)) => {
+                let allowed = format!("needs {need}");
+                Err(InvalidValue::new("control.kl_clip", "auto", allowed))
+            }
+        }
     }
 
     fn validate_together(&self) -> Result<(), InvalidValue> {

@@ -28,11 +28,12 @@ pub struct UpdateSection {
     pub inner_epochs: usize,
     /// Optimizer steps per pass, 1 or more.
     pub minibatches: usize,
-    /// Tokens, prompt and padding included, of one forward pass, 1 or more.
+    /// Tokens of one forward pass, prompts counted once, 1 or more.
     pub max_tokens_per_microbatch: usize,
     /// Largest logits tensor of the loss, bytes, 1024 or more.
     pub max_logits_bytes: usize,
-    /// Recompute cheap activations in the backward pass to save memory.
+    /// Keep only the inputs of the blocks and run each block again in the backward pass: a tenth
+    /// of the activations for a third more time.
     pub gradient_checkpointing: bool,
     /// Steps in a row that may be skipped for a non-finite loss or gradient before the run stops.
     pub max_consecutive_skips: u64,

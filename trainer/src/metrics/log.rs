@@ -4,6 +4,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufRead, BufReader, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -103,12 +104,34 @@ impl JsonlLog {
             .map_err(|source| io_error("write", &self.path, source))
     }
 
+    /// The file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Makes everything appended so far durable; called before a checkpoint is saved.
     pub fn sync(&self) -> Result<(), LogError> {
         self.file
             .sync_all()
             .map_err(|source| io_error("flush", &self.path, source))
     }
+}
+
+/// All records of a file, oldest first.
+///
+/// # Errors
+/// If the file cannot be read or a line is no such record.
+pub fn read_records<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>, LogError> {
+    let text = fs::read_to_string(path).map_err(|source| io_error("read", path, source))?;
+    let lines = text.lines().enumerate();
+    let record = |(index, line): (usize, &str)| {
+        serde_json::from_str(line).map_err(|error| LogError::Damaged {
+            path: path.into(),
+            line: index + 1,
+            message: error.to_string(),
+        })
+    };
+    lines.map(record).collect()
 }
 
 fn io_error(action: &'static str, path: &Path, source: io::Error) -> LogError {

@@ -11,6 +11,6 @@ mod memory;
 mod step;
 
 pub use define::MetricDef;
-pub use log::{JsonlLog, Kept, LogError};
+pub use log::{JsonlLog, Kept, LogError, read_records};
 pub use memory::{host_peak_bytes, host_total_bytes};
 pub use step::{StepMetrics, Timing, metric_table};

@@ -103,6 +103,17 @@ define_metrics! {
         num_eval_problems: count["problems"] "Held-out problems evaluated.";
     }
     group "theory" {
+        fresh_train_accuracy: number["frac"] "Accuracy on prompts trained on, fresh rollouts of this step's policy.";
+        fresh_held_out_accuracy: number["frac"] "The same on held-out prompts, sampled as in training.";
+        fresh_variance_prompts: number["1"] "Variance between held-out prompts of their expected verdict (ANOVA).";
+        fresh_variance_rollouts: number["1"] "Variance of a verdict given its held-out prompt (ANOVA).";
+        fresh_kl_policy_ref_k1: number["nats"] "KL(policy, start) per sequence on held-out prompts, estimator k1.";
+        kl_clip_tau: number["nats"] "Threshold of the sequence-level KL clip after this step.";
+        fresh_kl_clip_frac: number["frac"] "Fresh held-out completions whose log-ratio that clip moves.";
+        fresh_kl_clip_bias: number["nats"] "Clipped minus unclipped log-ratio, mean over fresh held-out completions.";
+        fresh_kl_clip_bias_low: number["nats"] "Lower end of its 95 % interval, clustered by prompt.";
+        fresh_kl_clip_bias_high: number["nats"] "Upper end.";
+        fresh_inverse_ratio_mean: number["1"] "Mean of exp(-l), l the sequence log-ratio to the start; above 1 beyond its error the log-probs are not the sampler's.";
         train_held_out_gap: number["frac"] "Training accuracy minus held-out accuracy at the same step.";
     }
 }

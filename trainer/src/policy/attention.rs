@@ -21,12 +21,10 @@ use burn::module::Module;
 use burn::nn::{Linear, RmsNorm};
 use burn::tensor::activation::softmax;
 use burn::tensor::{Device, Tensor, TensorData};
+use rlvr_backends::kernels::weigh;
 
 use super::cache::{MASKED, PromptKv};
 use super::rope::RopeRows;
-
-/// Longest inner axis of one product in the rollout path.
-const SUM_BLOCK: usize = 512;
 
 /// Attention of one block. Field names are those of the checkpoint.
 #[derive(Module, Debug)]
@@ -144,22 +142,6 @@ fn causal_probs(queries: Tensor<4>, keys: Tensor<4>, bias: &Tensor<2>) -> Tensor
     let scores: Tensor<5> = scores.reshape([rows, kv_heads, folded / columns, columns, columns]);
     let bias = bias.clone().reshape([1, 1, 1, columns, columns]);
     softmax(scores + bias, 4).reshape([rows, kv_heads, folded, columns])
-}
-
-/// `probs x values` with the inner axis cut at multiples of [`SUM_BLOCK`], added front to back.
-pub(super) fn weigh(probs: Tensor<4>, values: Tensor<4>) -> Tensor<4> {
-    let columns = probs.dims()[3];
-    if columns <= SUM_BLOCK {
-        return probs.matmul(values);
-    }
-    let block = |start: usize| {
-        let length = SUM_BLOCK.min(columns - start);
-        let probs = probs.clone().narrow(3, start, length);
-        probs.matmul(values.clone().narrow(2, start, length))
-    };
-    (SUM_BLOCK..columns)
-        .step_by(SUM_BLOCK)
-        .fold(block(0), |sum, start| sum + block(start))
 }
 
 /// Zero at and below the diagonal, [`MASKED`] above.

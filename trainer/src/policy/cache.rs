@@ -9,6 +9,7 @@
 //! A view that outlives a decode step would silently turn every write into a copy of the cache.
 
 use burn::tensor::{Device, IndexingUpdateOp, Int, Tensor, TensorData};
+use rlvr_backends::kernels::{Heads, decode_attention};
 
 use super::config::ModelConfig;
 
@@ -50,9 +51,8 @@ pub struct StepIndex {
     key_index: Tensor<1, Int>,
     value_index: Tensor<1, Int>,
     /// Zero where a row may look, very negative elsewhere, `[R, 1, 1, S']`.
-    pub bias: Tensor<4>,
-    num_rows: usize,
-    num_columns: usize,
+    bias: Tensor<4>,
+    positions: Vec<usize>,
 }
 
 /// Added to a score that must not count: its exponential is exactly zero in f32.
@@ -163,8 +163,7 @@ impl KvCache {
                 TensorData::new(bias, [num_rows, 1, 1, num_columns]),
                 &device,
             ),
-            num_rows,
-            num_columns,
+            positions: positions.to_vec(),
         }
     }
 }
@@ -200,16 +199,12 @@ impl LayerCache {
         });
     }
 
-    /// Views of what a step attends to. Drop them before the next write.
+    /// Attends from one query per row, `[H * K, R]`, to what stands in its slot up to its position.
     ///
     /// # Shapes
-    /// - keys: `[R, Hkv, K, S']`
-    /// - values: `[R, Hkv, S', K]`
-    pub fn view(&self, step: &StepIndex) -> (Tensor<4>, Tensor<4>) {
-        let rows = |all: &Tensor<4>| all.clone().narrow(0, 0, step.num_rows);
-        (
-            rows(&self.keys).narrow(3, 0, step.num_columns),
-            rows(&self.values).narrow(2, 0, step.num_columns),
-        )
+    /// - `queries`, output: `[H * K, R]`
+    pub fn attend(&self, step: &StepIndex, queries: Tensor<2>, heads: Heads) -> Tensor<2> {
+        let (positions, bias) = (&step.positions, &step.bias);
+        decode_attention(queries, &self.keys, &self.values, positions, bias, heads)
     }
 }

@@ -1,5 +1,6 @@
 //! The shape of a decoder: one struct for the Llama, Qwen2 and Qwen3 families.
 
+use rlvr_backends::kernels::Heads;
 use serde::{Deserialize, Serialize};
 
 /// The families that one decoder covers.
@@ -71,4 +72,15 @@ pub struct ModelConfig {
     pub attention_bias: bool,
     /// True if q and k are normalised per head.
     pub qk_norm: bool,
+}
+
+impl ModelConfig {
+    /// How the columns of queries, keys and values divide into heads.
+    pub fn heads(&self) -> Heads {
+        Heads {
+            num_kv_heads: self.num_kv_heads,
+            group: self.num_heads / self.num_kv_heads,
+            width: self.head_dim,
+        }
+    }
 }

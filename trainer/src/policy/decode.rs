@@ -14,10 +14,9 @@
 //! and notices nothing. In return a slot is all there is to a sequence.
 
 use burn::nn::{Linear, RmsNorm};
-use burn::tensor::activation::{silu, softmax};
+use burn::tensor::activation::silu;
 use burn::tensor::{DType, Int, Tensor, TensorData};
 
-use super::attention::weigh;
 use super::cache::{KvCache, LayerCache, StepIndex};
 use super::config::ModelConfig;
 use super::decoder::{Block, Decoder};
@@ -36,16 +35,23 @@ pub struct DecodeWeights {
 #[derive(Debug)]
 struct DecodeBlock {
     input_norm: Norm,
-    queries: Projection,
-    keys: Projection,
-    values: Projection,
+    /// Queries, keys and values.
+    attention: Projections<3>,
     query_norm: Option<Norm>,
     key_norm: Option<Norm>,
     output: Projection,
     inner_norm: Norm,
-    gate: Projection,
-    up: Projection,
+    /// Gate and up.
+    inner: Projections<2>,
     down: Projection,
+}
+
+/// Projections of one input. Copied weights are one matrix, one part above the other: a product
+/// with few columns is worth two threads only if it has enough rows.
+#[derive(Debug)]
+enum Projections<const N: usize> {
+    Joined { all: Projection, rows: [usize; N] },
+    Apart([Projection; N]),
 }
 
 /// `weight`: `[out, in]`, `bias`: `[out, 1]`.
@@ -135,15 +141,15 @@ impl DecodeBlock {
         let attention = &block.self_attn;
         Self {
             input_norm: Norm::new(&block.input_layernorm),
-            queries: projection(&attention.q_proj),
-            keys: projection(&attention.k_proj),
-            values: projection(&attention.v_proj),
+            attention: Projections::new(
+                [&attention.q_proj, &attention.k_proj, &attention.v_proj],
+                is_copy,
+            ),
             query_norm: attention.q_norm.as_ref().map(Norm::new),
             key_norm: attention.k_norm.as_ref().map(Norm::new),
             output: projection(&attention.o_proj),
             inner_norm: Norm::new(&block.post_attention_layernorm),
-            gate: projection(&block.mlp.gate_proj),
-            up: projection(&block.mlp.up_proj),
+            inner: Projections::new([&block.mlp.gate_proj, &block.mlp.up_proj], is_copy),
             down: projection(&block.mlp.down_proj),
         }
     }
@@ -160,8 +166,8 @@ impl DecodeBlock {
         let normed = self.input_norm.forward(x.clone());
         let x = x + self.attend(normed, rope, cache, step, config);
         let normed = self.inner_norm.forward(x.clone());
-        let gate = silu(self.gate.forward(normed.clone()));
-        x + self.down.forward(gate * self.up.forward(normed))
+        let [gate, up] = self.inner.forward(normed);
+        x + self.down.forward(silu(gate) * up)
     }
 
     fn attend(
@@ -174,11 +180,11 @@ impl DecodeBlock {
     ) -> Tensor<2> {
         let [_, rows] = x.dims();
         let (heads, kv_heads, width) = (config.num_heads, config.num_kv_heads, config.head_dim);
-        let group = heads / kv_heads;
         let split = |flat: Tensor<2>, heads| flat.reshape([heads, width, rows]);
-        let mut queries = split(self.queries.forward(x.clone()), heads);
-        let mut keys = split(self.keys.forward(x.clone()), kv_heads);
-        let values = split(self.values.forward(x), kv_heads);
+        let [queries, keys, values] = self.attention.forward(x);
+        let mut queries = split(queries, heads);
+        let mut keys = split(keys, kv_heads);
+        let values = split(values, kv_heads);
         if let Some(norm) = &self.query_norm {
             queries = norm.forward_heads(queries);
         }
@@ -186,14 +192,41 @@ impl DecodeBlock {
             keys = norm.forward_heads(keys);
         }
         cache.write(step, rope.rotate(keys), values);
-        let queries = rope.rotate(queries) * (1.0 / (width as f64).sqrt());
-        let queries = queries
-            .reshape([kv_heads, group, width, rows])
-            .permute([3, 0, 1, 2]);
-        let (keys, values) = cache.view(step);
-        let probs = softmax(queries.matmul(keys) + step.bias.clone(), 3);
-        let attended = weigh(probs, values).permute([1, 2, 3, 0]);
-        self.output.forward(attended.reshape([heads * width, rows]))
+        let queries = rope.rotate(queries).reshape([heads * width, rows]);
+        let attended = cache.attend(step, queries, config.heads());
+        self.output.forward(attended)
+    }
+}
+
+impl<const N: usize> Projections<N> {
+    fn new(linears: [&Linear; N], is_copy: bool) -> Self {
+        if !is_copy {
+            return Self::Apart(linears.map(|linear| Projection::new(linear, false)));
+        }
+        let weights = linears.map(|linear| linear.weight.val());
+        let rows = weights.each_ref().map(|weight| weight.dims()[1]);
+        let biases = linears.map(|linear| linear.bias.as_ref().map(|bias| bias.val()));
+        let biases: Option<Vec<Tensor<1>>> = biases.into_iter().collect();
+        let all = Projection {
+            weight: transposed(Tensor::cat(weights.to_vec(), 1)),
+            bias: biases.map(|biases| Tensor::cat(biases, 0).unsqueeze_dim(1)),
+        };
+        Self::Joined { all, rows }
+    }
+
+    /// `[in, R]` to `[out, R]` of each part.
+    fn forward(&self, x: Tensor<2>) -> [Tensor<2>; N] {
+        match self {
+            Self::Apart(parts) => parts.each_ref().map(|part| part.forward(x.clone())),
+            Self::Joined { all, rows } => {
+                let joined = all.forward(x);
+                let mut start = 0;
+                rows.map(|rows| {
+                    start += rows;
+                    joined.clone().narrow(0, start - rows, rows)
+                })
+            }
+        }
     }
 }
 

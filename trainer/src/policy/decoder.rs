@@ -76,6 +76,16 @@ pub struct Prefill {
     pub layers: Vec<PromptKv>,
 }
 
+/// A prefill with the hidden states that predict the prompts' own tokens.
+#[derive(Debug)]
+pub struct ScoredPrefill {
+    /// What decoding needs.
+    pub prefill: Prefill,
+    /// Final hidden states of all but the last token of every prompt, packed prompt after prompt,
+    /// `[M, D]`; none if every prompt has one token.
+    pub hidden: Option<Tensor<2>>,
+}
+
 impl Decoder {
     /// Fresh weights: normal with standard deviation 0.02, norms 1, biases 0.
     ///
@@ -161,6 +171,44 @@ impl Decoder {
     /// # Panics
     /// If `lengths` has not one entry per row.
     pub fn prefill(&self, tokens: Tensor<2, Int>, lengths: &[usize]) -> Prefill {
+        let columns = tokens.dims()[1];
+        let (x, layers) = self.prefill_trunk(tokens, lengths);
+        Prefill {
+            last_hidden: self.last_hidden(x, lengths, columns),
+            layers,
+        }
+    }
+
+    /// As [`Decoder::prefill`], and keeps the hidden states of the positions before the last.
+    ///
+    /// # Panics
+    /// As [`Decoder::prefill`].
+    pub fn prefill_all(&self, tokens: Tensor<2, Int>, lengths: &[usize]) -> ScoredPrefill {
+        let (device, columns) = (tokens.device(), tokens.dims()[1]);
+        let (x, layers) = self.prefill_trunk(tokens, lengths);
+        let rows = lengths.iter().enumerate();
+        let inner: Vec<i64> = rows
+            .flat_map(|(row, length)| (0..length - 1).map(move |t| (row * columns + t) as i64))
+            .collect();
+        let hidden = (!inner.is_empty()).then(|| {
+            let inner = Tensor::from_data(inner.as_slice(), &device);
+            self.norm.forward(x.clone().select(0, inner))
+        });
+        ScoredPrefill {
+            prefill: Prefill {
+                last_hidden: self.last_hidden(x, lengths, columns),
+                layers,
+            },
+            hidden,
+        }
+    }
+
+    /// Hidden states before the final norm, `[N * T, D]`, with keys and values.
+    fn prefill_trunk(
+        &self,
+        tokens: Tensor<2, Int>,
+        lengths: &[usize],
+    ) -> (Tensor<2>, Vec<PromptKv>) {
         let [rows, columns] = tokens.dims();
         assert_eq!(lengths.len(), rows, "prefill: one length per row [N]");
         let device = tokens.device();
@@ -174,15 +222,18 @@ impl Decoder {
             layers.push(kv);
             x = block.feed_forward(x + attended);
         }
-        let last = lengths.iter().enumerate();
-        let last: Vec<i64> = last
+        (x, layers)
+    }
+
+    /// `[N * T, D]` to the normed rows of the last tokens, `[N, D]`.
+    fn last_hidden(&self, x: Tensor<2>, lengths: &[usize], columns: usize) -> Tensor<2> {
+        let last: Vec<i64> = lengths
+            .iter()
+            .enumerate()
             .map(|(row, length)| (row * columns + length - 1) as i64)
             .collect();
-        let last = Tensor::from_data(TensorData::new(last, [rows]), &device);
-        Prefill {
-            last_hidden: self.norm.forward(x.select(0, last)),
-            layers,
-        }
+        let last = Tensor::from_data(last.as_slice(), &x.device());
+        self.norm.forward(x.select(0, last))
     }
 
     /// `[N, T]` to `[N * T, D]`.

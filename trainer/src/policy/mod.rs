@@ -15,6 +15,7 @@ pub mod generation;
 pub mod hub;
 pub mod json_file;
 pub mod load;
+pub mod packed;
 pub mod python_text;
 pub mod rope;
 pub mod save;

@@ -11,6 +11,7 @@
 //! trained: an exact angle would differ from theirs by 1e-5 at position 1000.
 
 use burn::tensor::{Device, Tensor, TensorData};
+use rlvr_backends::kernels::Rotation;
 
 use super::config::{ModelConfig, RopeScaling};
 
@@ -108,6 +109,24 @@ impl RopeTable {
         RopeRows {
             cos: upload(self.cos),
             sin: upload(self.sin),
+        }
+    }
+
+    /// The given positions, one per packed row.
+    pub fn rows(&self, positions: &[usize], device: &Device) -> Rotation {
+        let upload = |table: &[f32]| {
+            let mut values = Vec::with_capacity(self.width * positions.len());
+            for position in positions {
+                values.extend_from_slice(&table[position * self.width..][..self.width]);
+            }
+            Tensor::from_data(
+                TensorData::new(values, [positions.len(), self.width]),
+                device,
+            )
+        };
+        Rotation {
+            cos: upload(&self.cos),
+            sin: upload(&self.sin),
         }
     }
 

@@ -17,6 +17,8 @@
 
 mod engine;
 pub mod memory;
+mod pool;
+mod prefill;
 mod queue;
 pub mod sampling;
 mod stop;
@@ -32,6 +34,7 @@ use crate::record::{Completion, PromptId};
 
 pub use engine::{Engine, TokenDecoder};
 pub use memory::MemoryEstimate;
+pub use pool::{PromptEntropy, PromptPool, ScoreSettings, ScoreStats, TemplateTokens};
 
 /// The section `rollout`: how completions are sampled, and with how much memory.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -209,6 +212,8 @@ pub struct RolloutOutput {
 pub struct RolloutStats {
     /// Prompt tokens that were run, padding not counted.
     pub prefill_tokens: u64,
+    /// Prompts that were not run because a pool held their keys and values.
+    pub num_reused_prompts: u64,
     /// Tokens that were sampled.
     pub decode_tokens: u64,
     /// Forward passes of one token per row, all workers together.
@@ -290,6 +295,24 @@ pub enum RolloutError {
         index: u32,
         /// Position within the completion.
         position: usize,
+    },
+    /// An entropy is NaN or infinite.
+    #[error(
+        "score prompt {prompt_id}: its entropy is not finite; the policy's weights are damaged or the learning rate is too high"
+    )]
+    NonFiniteEntropy {
+        /// The prompt.
+        prompt_id: PromptId,
+    },
+    /// Keys and values of other weights.
+    #[error(
+        "roll out from a pool of prompts: it was made with version {cached} of the weights, the policy is version {current}"
+    )]
+    StaleCache {
+        /// Version of the pool.
+        cached: u64,
+        /// Version of the policy.
+        current: u64,
     },
     /// The device failed.
     #[error("read logits from the device: {reason}")]

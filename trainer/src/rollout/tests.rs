@@ -1,5 +1,7 @@
 //! Tests of the whole engine.
 
+mod pool;
+
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
 use super::*;

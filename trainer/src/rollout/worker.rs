@@ -2,19 +2,16 @@
 
 use std::time::Instant;
 
-use burn::tensor::{Device, Int, Tensor, TensorData};
+use burn::tensor::{Device, Tensor};
 
 use super::engine::Call;
+use super::prefill::{PromptBatch, batches};
 use super::sampling::{Draw, Sampler};
 use super::{Request, RolloutError};
 use crate::policy::cache::{KvCache, PromptKv};
 use crate::policy::rope::RopeTable;
 use crate::record::Completion;
 use crate::seed::{Stream, stream};
-
-/// Prompts of a prefill batch are padded to a multiple of this many tokens. Below 17 the product
-/// of queries and keys takes the kernel for tiny matrices, which sums in another order.
-const PROMPT_BUCKET: usize = 32;
 
 /// Smallest vocabulary and number of rows that are worth several sampling threads.
 const THREADED_VOCAB: usize = 16_384;
@@ -32,6 +29,7 @@ pub(super) struct Done {
 pub(super) struct WorkerOutput {
     pub(super) done: Vec<Done>,
     pub(super) prefill_tokens: u64,
+    pub(super) num_reused_prompts: u64,
     pub(super) decode_steps: u64,
     pub(super) decode_rows: u64,
     pub(super) prefill_secs: f64,
@@ -114,7 +112,9 @@ impl<'a> Worker<'a> {
             if taken.is_empty() {
                 return Ok(());
             }
-            for batch in batches(taken, self.call.prefill_tokens) {
+            let fresh = self.adopt(taken)?;
+            self.seat()?;
+            for batch in batches(fresh, self.call.prefill_tokens) {
                 self.prefill(&batch)?;
                 // Seating at once lets the batch's keys and values go before the next.
                 self.seat()?;
@@ -151,19 +151,49 @@ impl<'a> Worker<'a> {
         Ok(())
     }
 
+    /// Readies the requests whose prompts have been run already and gives back the others.
+    fn adopt(
+        &mut self,
+        taken: Vec<(usize, &'a Request)>,
+    ) -> Result<Vec<(usize, &'a Request)>, RolloutError> {
+        let call = self.call;
+        let Some(pool) = call.pool else {
+            return Ok(taken);
+        };
+        let start = Instant::now();
+        let is_pooled = |(_, it): &(usize, &Request)| call.pooled.contains_key(&it.prompt_id);
+        let (pooled, fresh): (Vec<_>, Vec<_>) = taken.into_iter().partition(is_pooled);
+        if pooled.is_empty() {
+            return Ok(fresh);
+        }
+        let places: Vec<_> = pooled
+            .iter()
+            .map(|(_, it)| call.pooled[&it.prompt_id])
+            .collect();
+        let logits = read(call.weights.logits(pool.last_hidden(&places)))?;
+        let vocab = call.decoder.config().vocab_size;
+        for (index, (place, request)) in pooled.into_iter().enumerate() {
+            let prompt = pool.prompt(places[index]);
+            self.ready.push(Ready {
+                place,
+                request,
+                next_index: 0,
+                layers: prompt.layers.to_vec(),
+                row: prompt.row,
+                logits: logits[index * vocab..][..vocab].to_vec(),
+            });
+        }
+        self.output.num_reused_prompts += places.len() as u64;
+        self.output.prefill_secs += start.elapsed().as_secs_f64();
+        Ok(fresh)
+    }
+
     /// Runs a batch of prompts of similar length.
     fn prefill(&mut self, batch: &[(usize, &'a Request)]) -> Result<(), RolloutError> {
         let start = Instant::now();
-        let lengths: Vec<usize> = batch.iter().map(|(_, r)| r.prompt_tokens.len()).collect();
-        let columns = padded(lengths.iter().copied().max().unwrap_or(1));
-        let mut tokens = vec![0i64; batch.len() * columns];
-        for (row, (_, request)) in batch.iter().enumerate() {
-            for (column, token) in request.prompt_tokens.iter().enumerate() {
-                tokens[row * columns + column] = i64::from(*token);
-            }
-        }
-        let shape = [batch.len(), columns];
-        let tokens = Tensor::<2, Int>::from_data(TensorData::new(tokens, shape), &self.device);
+        let PromptBatch {
+            tokens, lengths, ..
+        } = PromptBatch::new(batch, &self.device);
         let prefill = self.call.decoder.prefill(tokens, &lengths);
         let logits = read(self.call.weights.logits(prefill.last_hidden))?;
         let vocab = self.call.decoder.config().vocab_size;
@@ -243,9 +273,9 @@ impl<'a> Worker<'a> {
     }
 }
 
-/// Logits on the host, row by row.
-fn read(logits: Tensor<2>) -> Result<Vec<f32>, RolloutError> {
-    logits
+/// Values on the host, row by row.
+pub(super) fn read<const D: usize>(values: Tensor<D>) -> Result<Vec<f32>, RolloutError> {
+    values
         .try_into_vec_as::<f32>()
         .map_err(|error| RolloutError::Device {
             reason: error.to_string(),
@@ -341,28 +371,4 @@ impl<'a> Active<'a> {
             },
         })
     }
-}
-
-fn padded(prompt_tokens: usize) -> usize {
-    prompt_tokens.next_multiple_of(PROMPT_BUCKET)
-}
-
-/// Groups requests of similar length so that no batch exceeds `most_tokens` with its padding,
-/// unless a single prompt does.
-fn batches(
-    mut requests: Vec<(usize, &Request)>,
-    most_tokens: usize,
-) -> Vec<Vec<(usize, &Request)>> {
-    requests.sort_by_key(|(place, request)| (padded(request.prompt_tokens.len()), *place));
-    let mut batches: Vec<Vec<(usize, &Request)>> = Vec::new();
-    for (place, request) in requests {
-        let columns = padded(request.prompt_tokens.len());
-        match batches.last_mut() {
-            Some(batch) if (batch.len() + 1) * columns <= most_tokens => {
-                batch.push((place, request));
-            }
-            _ => batches.push(vec![(place, request)]),
-        }
-    }
-    batches
 }

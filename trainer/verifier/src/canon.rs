@@ -1,300 +1,401 @@
-//! The cleaned text of an answer: one spelling for what differs in looks alone.
+//! The canonical form: a quotient of polynomials with rational coefficients over names, named
+//! constants, prime roots and opaque atoms.
+//!
+//! Two formulas with the same form by cross multiplication are equal, wherever both are defined.
 
+use alloc::collections::BTreeMap;
+use alloc::collections::btree_map::Entry;
 use alloc::string::String;
+use alloc::vec;
 use alloc::vec::Vec;
+use core::fmt::Write;
 
-use crate::lex::Token;
-use crate::verdict::Reason;
+use dashu_int::{IBig, UBig};
+use dashu_ratio::RBig;
 
-/// Words without weight in a text answer.
-const ARTICLES: &[&str] = &["a", "an", "the"];
+use crate::budget::{Budget, Exhausted};
+use crate::number::{power, size_bits};
+use crate::tree::{Expr, Function};
 
-/// Longest text of words that counts as an answer and not as prose.
-const MAX_WORDS: usize = 12;
+/// What a monomial is a product of.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Atom {
+    Name(String),
+    Pi,
+    Euler,
+    Imaginary,
+    /// The root of a prime: radicand and index.
+    Root(UBig, u32),
+    /// Anything else, by the text of its canonical form.
+    Opaque(String),
+}
 
-/// The cleaned text, or the reason why it is no answer.
-///
-/// Words are levelled in case, articles, hyphens and blanks; mathematics loses blanks and gains
-/// the braces that were left out. Malformed mathematics is refused: dangling operators,
-/// parentheses without partner, a fraction without parts.
-pub(crate) fn clean(tokens: &[Token<'_>]) -> Result<String, Reason> {
-    let body: Vec<Token<'_>> = tokens.to_vec();
-    if num_words(&body) > MAX_WORDS {
-        return Err(Reason::AnswerUnparsable);
+pub(crate) type Monomial = Vec<(Atom, u32)>;
+
+/// Coefficients by monomial; none is zero.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Poly(pub(crate) BTreeMap<Monomial, RBig>);
+
+/// A quotient of polynomials.
+#[derive(Clone, Debug)]
+pub(crate) struct Form {
+    pub(crate) top: Poly,
+    pub(crate) bottom: Poly,
+}
+
+/// Steps and terms that a canonical form may take.
+pub(crate) struct Canon<'b> {
+    pub(crate) budget: &'b mut Budget,
+    pub(crate) max_terms: usize,
+    pub(crate) max_bits: usize,
+    /// The formulas behind the texts of opaque atoms.
+    pub(crate) opaque: &'b mut BTreeMap<String, Expr>,
+}
+
+/// Why there is no canonical form.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NoForm {
+    /// Too many terms, too large numbers, or no algebraic expression.
+    TooLarge,
+    /// The steps are spent.
+    Exhausted,
+}
+
+impl From<Exhausted> for NoForm {
+    fn from(_: Exhausted) -> Self {
+        Self::Exhausted
     }
-    if is_words(&body) {
-        return Ok(words(&body));
+}
+
+pub(crate) type Formed<T> = Result<T, NoForm>;
+
+impl Poly {
+    pub(crate) fn constant(value: RBig) -> Self {
+        let mut terms = BTreeMap::new();
+        if !value.is_zero() {
+            terms.insert(Vec::new(), value);
+        }
+        Self(terms)
     }
-    check_operators(&body)?;
-    check_parentheses(&body)?;
-    let mut writer = Writer {
-        tokens: body,
-        at: 0,
-        text: String::new(),
-    };
-    writer.all()?;
-    Ok(choice(&writer.text).map_or(writer.text.clone(), String::from))
-}
 
-/// Words of two letters and more.
-pub(crate) fn num_words(tokens: &[Token<'_>]) -> usize {
-    tokens
-        .iter()
-        .filter(|token| matches!(token, Token::Word(word) if word.chars().nth(1).is_some()))
-        .count()
-}
+    pub(crate) fn one() -> Self {
+        Self::constant(RBig::ONE)
+    }
 
-/// True if the answer consists of words, at least one of two letters.
-fn is_words(tokens: &[Token<'_>]) -> bool {
-    num_words(tokens) > 0
-        && tokens.iter().all(|token| {
-            token.is_blank() || matches!(token, Token::Word(_) | Token::Symbol('-' | '\'' | '’'))
-        })
-}
+    pub(crate) fn atom(atom: Atom, exponent: u32) -> Self {
+        let mut terms = BTreeMap::new();
+        terms.insert(vec![(atom, exponent)], RBig::ONE);
+        Self(terms)
+    }
 
-fn words(tokens: &[Token<'_>]) -> String {
-    let words: Vec<&str> = tokens
-        .iter()
-        .filter_map(|token| match token {
-            Token::Word(word) => Some(*word),
+    pub(crate) fn is_zero(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The value of a polynomial without atoms.
+    pub(crate) fn as_constant(&self) -> Option<RBig> {
+        match self.0.len() {
+            0 => Some(RBig::ZERO),
+            1 => self.0.get(&Vec::new()).cloned(),
             _ => None,
+        }
+    }
+
+    /// True if every atom is a name.
+    pub(crate) fn is_over_names(&self) -> bool {
+        self.0
+            .keys()
+            .flatten()
+            .all(|(atom, _)| matches!(atom, Atom::Name(_)))
+    }
+
+    pub(crate) fn insert(&mut self, monomial: Monomial, coefficient: RBig) {
+        if coefficient.is_zero() {
+            return;
+        }
+        match self.0.entry(monomial) {
+            Entry::Vacant(slot) => {
+                slot.insert(coefficient);
+            }
+            Entry::Occupied(mut slot) => {
+                *slot.get_mut() += coefficient;
+                if slot.get().is_zero() {
+                    slot.remove();
+                }
+            }
+        }
+    }
+
+    /// The text that identifies the polynomial.
+    pub(crate) fn write(&self, text: &mut String) {
+        for (monomial, coefficient) in &self.0 {
+            let _ = write!(
+                text,
+                "{}/{}",
+                coefficient.numerator(),
+                coefficient.denominator()
+            );
+            for (atom, exponent) in monomial {
+                let _ = match atom {
+                    Atom::Name(name) => write!(text, "*{name}"),
+                    Atom::Pi => write!(text, "*#pi"),
+                    Atom::Euler => write!(text, "*#e"),
+                    Atom::Imaginary => write!(text, "*#i"),
+                    Atom::Root(radicand, index) => write!(text, "*#r({radicand},{index})"),
+                    Atom::Opaque(key) => write!(text, "*[{key}]"),
+                };
+                let _ = write!(text, "^{exponent}");
+            }
+            text.push('+');
+        }
+    }
+}
+
+impl Form {
+    pub(crate) fn of(top: Poly) -> Self {
+        Self {
+            top,
+            bottom: Poly::one(),
+        }
+    }
+
+    /// The text that identifies the form.
+    pub(crate) fn key(&self) -> String {
+        let mut text = String::new();
+        self.top.write(&mut text);
+        if self.bottom.as_constant() != Some(RBig::ONE) {
+            text.push('|');
+            self.bottom.write(&mut text);
+        }
+        text
+    }
+}
+
+impl Canon<'_> {
+    fn check(&mut self, poly: Poly) -> Formed<Poly> {
+        if poly.0.len() > self.max_terms {
+            return Err(NoForm::TooLarge);
+        }
+        Ok(poly)
+    }
+
+    fn add(&mut self, a: &Poly, b: &Poly) -> Formed<Poly> {
+        let mut sum = a.clone();
+        for (monomial, coefficient) in &b.0 {
+            self.budget.charge(30)?;
+            sum.insert(monomial.clone(), coefficient.clone());
+        }
+        self.check(sum)
+    }
+
+    pub(crate) fn multiply(&mut self, a: &Poly, b: &Poly) -> Formed<Poly> {
+        let mut product = Poly::default();
+        if a.0.len().saturating_mul(b.0.len()) > self.max_terms.saturating_mul(16) {
+            return Err(NoForm::TooLarge);
+        }
+        for (left, x) in &a.0 {
+            for (right, y) in &b.0 {
+                self.budget.charge(150)?;
+                self.budget.charge_bits(size_bits(x), size_bits(y))?;
+                let mut coefficient = x * y;
+                let monomial = merged(left, right, &mut coefficient, self.max_bits)?;
+                if size_bits(&coefficient) > self.max_bits {
+                    return Err(NoForm::TooLarge);
+                }
+                product.insert(monomial, coefficient);
+            }
+            if product.0.len() > self.max_terms {
+                return Err(NoForm::TooLarge);
+            }
+        }
+        self.check(product)
+    }
+
+    pub(crate) fn poly_power(&mut self, base: &Poly, exponent: u32) -> Formed<Poly> {
+        let mut result = Poly::one();
+        let mut square = base.clone();
+        let mut rest = exponent;
+        while rest > 0 {
+            if rest & 1 == 1 {
+                result = self.multiply(&result, &square)?;
+            }
+            rest >>= 1;
+            if rest > 0 {
+                square = self.multiply(&square, &square)?;
+            }
+        }
+        Ok(result)
+    }
+
+    fn sum(&mut self, a: Form, b: Form) -> Formed<Form> {
+        if a.bottom == b.bottom {
+            return Ok(Form {
+                top: self.add(&a.top, &b.top)?,
+                bottom: a.bottom,
+            });
+        }
+        let left = self.multiply(&a.top, &b.bottom)?;
+        let right = self.multiply(&b.top, &a.bottom)?;
+        Ok(Form {
+            top: self.add(&left, &right)?,
+            bottom: self.multiply(&a.bottom, &b.bottom)?,
         })
-        .collect();
-    let mut text = String::new();
-    for word in &words {
-        let folded = fold(word);
-        if words.len() > 1 && ARTICLES.contains(&folded.as_str()) {
-            continue;
-        }
-        if !text.is_empty() {
-            text.push(' ');
-        }
-        text.push_str(&folded);
-    }
-    text
-}
-
-/// Lower case for ordinary words; short runs of capitals stay, they are products of names.
-fn fold(word: &str) -> String {
-    let is_capitals = word.chars().all(char::is_uppercase);
-    if is_capitals && word.chars().count() < 4 {
-        String::from(word)
-    } else {
-        word.to_lowercase()
-    }
-}
-
-/// `(A)` is choice A.
-fn choice(text: &str) -> Option<&str> {
-    let letter = text.strip_prefix('(')?.strip_suffix(')')?;
-    let mut chars = letter.chars();
-    let is_letter = chars.next().is_some_and(|c| c.is_ascii_uppercase());
-    (is_letter && chars.next().is_none()).then_some(letter)
-}
-
-fn is_operator(token: Token<'_>) -> bool {
-    matches!(
-        token,
-        Token::Symbol('+' | '-' | '*' | '/' | '^' | '_' | '=' | '<' | '>')
-            | Token::Command(
-                "times" | "cdot" | "div" | "le" | "ge" | "ne" | "pm" | "frac" | "sqrt" | "overline"
-            )
-    )
-}
-
-fn is_opening(token: Option<Token<'_>>) -> bool {
-    matches!(
-        token,
-        None | Some(Token::Symbol('(' | '[' | '{') | Token::Escaped('{'))
-    )
-}
-
-fn is_closing(token: Option<Token<'_>>) -> bool {
-    matches!(
-        token,
-        None | Some(Token::Symbol(')' | ']' | '}') | Token::Escaped('}'))
-    )
-}
-
-/// An operator needs something on its right, and all but signs and roots on their left.
-fn check_operators(tokens: &[Token<'_>]) -> Result<(), Reason> {
-    let solid: Vec<Token<'_>> = tokens.iter().copied().filter(|t| !t.is_blank()).collect();
-    let mut before = None;
-    for (index, &token) in solid.iter().enumerate() {
-        let after = solid.get(index.saturating_add(1)).copied();
-        let is_exponent = matches!(before, Some(Token::Symbol('^' | '_')))
-            || (is_opening(before) && is_closing(after));
-        let needs_left = matches!(
-            token,
-            Token::Symbol('*' | '/' | '^' | '_' | '=' | ',')
-                | Token::Command("times" | "cdot" | "div")
-        );
-        let is_dangling = is_operator(token) && is_closing(after) && !is_exponent;
-        if is_dangling || (needs_left && is_opening(before)) {
-            return Err(Reason::AnswerUnparsable);
-        }
-        before = Some(token);
-    }
-    Ok(())
-}
-
-/// Parentheses and brackets in any mixture, because intervals mix them.
-fn check_parentheses(tokens: &[Token<'_>]) -> Result<(), Reason> {
-    let mut open = 0usize;
-    for token in tokens {
-        open = match token {
-            Token::Symbol('(' | '[') | Token::Escaped('{') => open.saturating_add(1),
-            Token::Symbol(')' | ']') | Token::Escaped('}') => {
-                open.checked_sub(1).ok_or(Reason::AnswerUnparsable)?
-            }
-            _ => open,
-        };
-    }
-    if open == 0 {
-        Ok(())
-    } else {
-        Err(Reason::AnswerUnparsable)
-    }
-}
-
-struct Writer<'a> {
-    tokens: Vec<Token<'a>>,
-    at: usize,
-    text: String,
-}
-
-impl<'a> Writer<'a> {
-    fn peek(&self) -> Option<Token<'a>> {
-        self.tokens.get(self.at).copied()
     }
 
-    fn bump(&mut self) {
-        self.at = self.at.saturating_add(1);
+    pub(crate) fn product(&mut self, a: &Form, b: &Form) -> Formed<Form> {
+        Ok(Form {
+            top: self.multiply(&a.top, &b.top)?,
+            bottom: self.multiply(&a.bottom, &b.bottom)?,
+        })
     }
 
-    fn all(&mut self) -> Result<(), Reason> {
-        while let Some(token) = self.peek() {
-            self.bump();
-            self.write(token);
-            match token {
-                Token::Command("frac") => {
-                    self.argument(true)?;
-                    self.argument(true)?;
+    /// The numerator of the difference of two forms.
+    pub(crate) fn difference(&mut self, a: &Form, b: &Form) -> Formed<Poly> {
+        let mut right = self.multiply(&b.top, &a.bottom)?;
+        right
+            .0
+            .values_mut()
+            .for_each(|value| *value = -value.clone());
+        let left = self.multiply(&a.top, &b.bottom)?;
+        self.add(&left, &right)
+    }
+
+    pub(crate) fn form(&mut self, expr: &Expr) -> Formed<Form> {
+        self.budget.charge(100)?;
+        match expr {
+            Expr::Number(value) => Ok(Form::of(Poly::constant(value.clone()))),
+            Expr::Decimal(decimal) => Ok(Form::of(Poly::constant(decimal.value.clone()))),
+            Expr::Name(name) => Ok(Form::of(Poly::atom(Atom::Name(name.clone()), 1))),
+            Expr::Pi => Ok(Form::of(Poly::atom(Atom::Pi, 1))),
+            Expr::Euler => Ok(Form::of(Poly::atom(Atom::Euler, 1))),
+            Expr::Imaginary => Ok(Form::of(Poly::atom(Atom::Imaginary, 1))),
+            Expr::Infinity | Expr::PlusMinus(..) => Err(NoForm::TooLarge),
+            Expr::Sum(terms) => {
+                let mut sum = Form::of(Poly::default());
+                for term in terms {
+                    let term = self.form(term)?;
+                    sum = self.sum(sum, term)?;
                 }
-                Token::Command("sqrt") | Token::Symbol('^' | '_') => self.argument(false)?,
-                _ => {}
+                Ok(sum)
             }
-        }
-        Ok(())
-    }
-
-    /// Supplies braces around an argument of one character.
-    ///
-    /// A braced argument of `\frac` is written through to its closing brace, so that the next
-    /// argument is found; other braced arguments are left to the main loop.
-    fn argument(&mut self, is_fraction_part: bool) -> Result<(), Reason> {
-        while self.peek().is_some_and(Token::is_blank) {
-            self.bump();
-        }
-        let (first, rest) = match self.peek() {
-            Some(Token::Symbol('{')) if is_fraction_part => return self.group(),
-            Some(Token::Digits(run)) if is_fraction_part || run.len() == 1 => {
-                let (first, rest) = run.split_at_checked(1).unwrap_or((run, ""));
-                (
-                    first,
-                    Some(Token::Digits(rest)).filter(|_| !rest.is_empty()),
-                )
-            }
-            Some(Token::Word(run)) if is_fraction_part || run.chars().count() == 1 => {
-                let end = run.chars().next().map_or(0, char::len_utf8);
-                let (first, rest) = run.split_at_checked(end).unwrap_or((run, ""));
-                (first, Some(Token::Word(rest)).filter(|_| !rest.is_empty()))
-            }
-            Some(token @ Token::Command(_)) if is_fraction_part => {
-                self.bump();
-                self.text.push('{');
-                self.write(token);
-                self.text.push('}');
-                return Ok(());
-            }
-            _ if is_fraction_part => return Err(Reason::AnswerUnparsable),
-            _ => return Ok(()),
-        };
-        self.text.push('{');
-        self.text.push_str(first);
-        self.text.push('}');
-        match rest {
-            Some(rest) => {
-                if let Some(token) = self.tokens.get_mut(self.at) {
-                    *token = rest;
+            Expr::Product(factors) => {
+                let mut product = Form::of(Poly::one());
+                for factor in factors {
+                    let factor = self.form(factor)?;
+                    product = self.product(&product, &factor)?;
                 }
+                Ok(product)
             }
-            None => self.bump(),
+            Expr::Power(base, exponent) => self.power(base, exponent),
+            Expr::Apply(function, arguments) => self.apply(function, arguments),
         }
-        Ok(())
     }
 
-    /// A braced group, written with everything in it; empty ones are refused.
-    fn group(&mut self) -> Result<(), Reason> {
-        let start = self.at.saturating_add(1);
-        let mut depth = 0usize;
-        let mut end = start;
-        for (index, token) in self.tokens.iter().enumerate().skip(self.at) {
-            match token {
-                Token::Symbol('{') => depth = depth.saturating_add(1),
-                Token::Symbol('}') => depth = depth.saturating_sub(1),
-                _ => {}
-            }
-            if depth == 0 {
-                end = index;
-                break;
-            }
+    /// An atom that is known by the text of its canonical form.
+    pub(crate) fn opaque_atom(&mut self, key: String, formula: Expr, exponent: u32) -> Poly {
+        self.opaque.entry(key.clone()).or_insert(formula);
+        Poly::atom(Atom::Opaque(key), exponent)
+    }
+
+    fn apply(&mut self, function: &Function, arguments: &[Expr]) -> Formed<Form> {
+        if let (Function::Degree, [angle]) = (function, arguments) {
+            let angle = self.form(angle)?;
+            let factor = RBig::from_parts(IBig::ONE, UBig::from(180u8));
+            let mut half_turn = Poly::atom(Atom::Pi, 1);
+            half_turn
+                .0
+                .values_mut()
+                .for_each(|value| *value = factor.clone());
+            return self.product(&angle, &Form::of(half_turn));
         }
-        let inner: Vec<Token<'a>> = self.tokens.get(start..end).unwrap_or(&[]).to_vec();
-        if inner.iter().all(|token| token.is_blank()) {
-            return Err(Reason::AnswerUnparsable);
-        }
-        let mut writer = Writer {
-            tokens: inner,
-            at: 0,
-            text: String::new(),
+        let mut key = match function {
+            Function::Named(name) => name.clone(),
+            other => alloc::format!("#{other:?}"),
         };
-        writer.all()?;
-        self.text.push('{');
-        self.text.push_str(&writer.text);
-        self.text.push('}');
-        self.at = end.saturating_add(1);
-        Ok(())
+        key.push('(');
+        for argument in arguments {
+            key.push_str(&self.form(argument)?.key());
+            key.push(';');
+        }
+        key.push(')');
+        let formula = Expr::Apply(function.clone(), arguments.to_vec());
+        Ok(Form::of(self.opaque_atom(key, formula, 1)))
     }
+}
 
-    fn write(&mut self, token: Token<'_>) {
-        match token {
-            Token::Digits(run) | Token::Word(run) => self.text.push_str(run),
-            Token::Command(name) => {
-                self.text.push('\\');
-                self.text.push_str(name);
-                if matches!(self.peek(), Some(Token::Word(_)))
-                    || (self.peek().is_some_and(Token::is_blank)
-                        && name.chars().all(|c| c.is_ascii_alphabetic()))
-                {
-                    self.text.push(' ');
+/// The product of two monomials; powers of i and of roots are reduced into the coefficient.
+fn merged(a: &Monomial, b: &Monomial, coefficient: &mut RBig, max_bits: usize) -> Formed<Monomial> {
+    let mut result: Monomial = Vec::with_capacity(a.len().saturating_add(b.len()));
+    let (mut left, mut right) = (a.iter().peekable(), b.iter().peekable());
+    loop {
+        let (atom, exponent) = match (left.peek(), right.peek()) {
+            (Some((x, n)), Some((y, m))) if x == y => {
+                let exponent = n.checked_add(*m).ok_or(NoForm::TooLarge)?;
+                left.next();
+                right.next();
+                (x.clone(), exponent)
+            }
+            (Some((x, n)), Some((y, _))) if x < y => {
+                left.next();
+                (x.clone(), *n)
+            }
+            (Some((x, n)), None) => {
+                left.next();
+                (x.clone(), *n)
+            }
+            (_, Some((y, m))) => {
+                right.next();
+                (y.clone(), *m)
+            }
+            (None, None) => return Ok(result),
+        };
+        let kept = match &atom {
+            Atom::Imaginary => {
+                if exponent % 4 >= 2 {
+                    *coefficient = -coefficient.clone();
                 }
+                exponent % 2
             }
-            Token::Symbol(c) => self.text.push(c),
-            Token::Escaped(c) => {
-                self.text.push('\\');
-                self.text.push(c);
+            Atom::Root(radicand, index) => {
+                let whole = RBig::from(radicand.clone());
+                let factor =
+                    power(&whole, i64::from(exponent / index), max_bits).ok_or(NoForm::TooLarge)?;
+                *coefficient *= factor;
+                exponent % index
             }
-            Token::GroupComma => self.text.push_str("{,}"),
-            Token::Blank | Token::Thin | Token::Edge => self.blank(),
+            _ => exponent,
+        };
+        if kept > 0 {
+            result.push((atom, kept));
         }
     }
+}
 
-    /// A blank counts only between digits, where it keeps two numbers apart.
-    fn blank(&mut self) {
-        let is_after_digit = self.text.ends_with(|c: char| c.is_ascii_digit());
-        if is_after_digit && matches!(self.peek(), Some(Token::Digits(_))) {
-            self.text.push(' ');
+/// A polynomial as a formula; none if an opaque atom is not in the table.
+pub(crate) fn to_expr(poly: &Poly, opaque: &BTreeMap<String, Expr>) -> Option<Expr> {
+    use alloc::boxed::Box;
+    let mut terms = Vec::new();
+    for (monomial, coefficient) in &poly.0 {
+        let mut factors = vec![Expr::Number(coefficient.clone())];
+        for (atom, exponent) in monomial {
+            let base = match atom {
+                Atom::Name(name) => Expr::Name(name.clone()),
+                Atom::Pi => Expr::Pi,
+                Atom::Euler => Expr::Euler,
+                Atom::Imaginary => Expr::Imaginary,
+                Atom::Root(radicand, index) => Expr::Power(
+                    Box::new(Expr::Number(RBig::from(radicand.clone()))),
+                    Box::new(Expr::Number(RBig::from_parts(
+                        IBig::ONE,
+                        UBig::from(*index),
+                    ))),
+                ),
+                Atom::Opaque(key) => opaque.get(key)?.clone(),
+            };
+            let exponent = Expr::Number(RBig::from(*exponent));
+            factors.push(Expr::Power(Box::new(base), Box::new(exponent)));
         }
+        terms.push(Expr::Product(factors));
     }
+    Some(Expr::Sum(terms))
 }

@@ -3,22 +3,25 @@
 
 use alloc::string::String;
 
-use crate::parse::read;
-use crate::policy::{Extraction, Policy};
+use crate::parse::{Answer, read};
+use crate::policy::{Extraction, Policy, SeveralBoxes};
 use crate::segment::{Segment, boxes, last_run, last_value, math};
 use crate::verdict::{Reason, Source};
 
 /// An answer text, before any clean-up, and the rule that found it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(crate) struct Found {
     pub(crate) text: String,
     pub(crate) source: Source,
+    /// The answer, where finding it meant reading it.
+    pub(crate) answer: Option<Answer>,
 }
 
 fn found(text: &str, source: Source) -> Found {
     Found {
         text: String::from(text.trim()),
         source,
+        answer: None,
     }
 }
 
@@ -28,7 +31,7 @@ pub(crate) fn extract(completion: &str, policy: &Policy) -> Result<Found, (Reaso
     if text.trim().is_empty() {
         return Err((Reason::EmptyAnswer, Source::Nothing));
     }
-    if let Some(result) = boxed(text) {
+    if let Some(result) = boxed(text, policy) {
         return result;
     }
     if policy.extraction == Extraction::Boxed {
@@ -47,12 +50,16 @@ pub(crate) fn extract(completion: &str, policy: &Policy) -> Result<Found, (Reaso
         return Ok(Found {
             text: joined,
             source: Source::Math,
+            answer: None,
         });
     }
-    if stands_alone(text, policy) {
-        return Ok(found(text, Source::Whole));
+    if let Some(answer) = alone(text, policy) {
+        return Ok(Found {
+            answer,
+            ..found(text, Source::Whole)
+        });
     }
-    match last_value(text) {
+    match last_free(text, policy) {
         Some(value) => Ok(found(value, Source::LastValue)),
         None => Err((Reason::NoAnswer, Source::Nothing)),
     }
@@ -61,7 +68,7 @@ pub(crate) fn extract(completion: &str, policy: &Policy) -> Result<Found, (Reaso
 /// Finds the answer of a reference: the same rules, and the whole text where they find nothing.
 pub(crate) fn extract_reference(reference: &str, policy: &Policy) -> Result<Found, Reason> {
     let text = prepare(reference, policy);
-    if let Some(result) = boxed(text) {
+    if let Some(result) = boxed(text, policy) {
         return result.map_err(|(reason, _)| reason);
     }
     if let Some(cut) = marker(text).or_else(|| phrase(text)) {
@@ -71,6 +78,7 @@ pub(crate) fn extract_reference(reference: &str, policy: &Policy) -> Result<Foun
         Some(joined) => Ok(Found {
             text: joined,
             source: Source::Math,
+            answer: None,
         }),
         None => Ok(found(text, Source::Whole)),
     }
@@ -83,21 +91,36 @@ fn prepare<'a>(text: &'a str, policy: &Policy) -> &'a str {
     let start = (excess..text.len())
         .find(|&at| text.is_char_boundary(at))
         .unwrap_or(excess);
-    let text = text.get(start..).unwrap_or("");
+    let mut text = text.get(start..).unwrap_or("");
+    if let Some(count) = policy.tail_chars {
+        let from = match count.checked_sub(1) {
+            Some(last) => text.char_indices().rev().nth(last).map_or(0, |(at, _)| at),
+            None => text.len(),
+        };
+        text = text.get(from..).unwrap_or("");
+    }
     text.rsplit_once("</think>")
         .map_or(text, |(_, after)| after)
 }
 
 /// Rule 1.
-fn boxed(text: &str) -> Option<Result<Found, (Reason, Source)>> {
+fn boxed(text: &str, policy: &Policy) -> Option<Result<Found, (Reason, Source)>> {
     let boxes = boxes(text);
     if boxes.is_unterminated {
         return Some(Err((Reason::UnterminatedBox, Source::Box)));
     }
-    let joined = join(text, &boxes.found)?;
+    let found = match policy.several_boxes {
+        SeveralBoxes::Joined => boxes.found.as_slice(),
+        SeveralBoxes::Last => {
+            let last = boxes.found.len().saturating_sub(1);
+            boxes.found.get(last..).unwrap_or(&[])
+        }
+    };
+    let joined = join(text, found)?;
     Some(Ok(Found {
         text: joined,
         source: Source::Box,
+        answer: None,
     }))
 }
 
@@ -196,16 +219,52 @@ fn search<'a>(cut: &'a str, policy: &Policy) -> &'a str {
         let is_only = last_run(cut, &math(cut)).len() == 1;
         return if is_only { last.inner } else { cut };
     }
-    if stands_alone(cut, policy) {
+    if alone(cut, policy).is_some() {
         return cut;
     }
-    last_value(cut).unwrap_or(cut)
+    last_free(cut, policy).unwrap_or(cut)
 }
 
-/// True if the text reads completely as one answer, be it one that contradicts itself.
-fn stands_alone(text: &str, policy: &Policy) -> bool {
-    match read(text, policy) {
-        Ok(answer) => answer.stands_alone,
-        Err(reason) => reason == Reason::InconsistentAnswer,
+/// A longer text of words is prose and not an answer.
+const MAX_WORDS: usize = 5;
+
+/// The answer that the text is as a whole, be it one that contradicts itself.
+#[allow(clippy::option_option)]
+fn alone(text: &str, policy: &Policy) -> Option<Option<Answer>> {
+    if text.len() > policy.limits.answer_bytes {
+        return None;
     }
+    match read(text, policy) {
+        Ok(answer) if answer.num_words() > MAX_WORDS => None,
+        Ok(answer) => Some(Some(answer)),
+        Err(Reason::InconsistentAnswer) => Some(None),
+        Err(_) => None,
+    }
+}
+
+/// Words at the end of a sentence that are tried as one expression.
+const MAX_TRIES: usize = 12;
+
+/// Rule 6: the expression that ends the last sentence with a value in it, or the last number.
+fn last_free<'a>(text: &'a str, policy: &Policy) -> Option<&'a str> {
+    let value = last_value(text);
+    let line = text.trim_end().lines().next_back().unwrap_or("");
+    let end = line.trim_end_matches(['.', '!', '*', ' ']);
+    // Blanks before which an expression may start, the last ones first.
+    let blanks: alloc::vec::Vec<usize> = end
+        .rmatch_indices(' ')
+        .map(|(at, _)| at)
+        .take(MAX_TRIES)
+        .collect();
+    for at in blanks.into_iter().rev() {
+        let tail = end.get(at..).unwrap_or("").trim();
+        let starts = tail.starts_with(|c: char| !c.is_alphabetic() || c.is_uppercase())
+            || tail.chars().nth(1).is_none_or(|c| !c.is_alphabetic());
+        let is_value =
+            tail.contains(|c: char| c.is_ascii_digit() || c == '\\' || c == '=' || c == '^');
+        if starts && is_value && read(tail, policy).is_ok_and(|answer| answer.is_one_formula()) {
+            return Some(tail);
+        }
+    }
+    value
 }

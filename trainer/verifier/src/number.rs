@@ -1,474 +1,295 @@
-//! Tokens to an exact rational, in the notations of school mathematics.
+//! Exact rationals and written decimals.
 
-use alloc::string::String;
+use dashu_int::ops::{Abs, BitTest, Gcd, UnsignedAbs};
+use dashu_int::{IBig, UBig};
+use dashu_ratio::RBig;
 
-use num_bigint::BigInt;
-use num_rational::BigRational;
-use num_traits::{One, Zero, pow};
+use crate::budget::{Budget, Exhausted};
+use crate::policy::{DecimalMatch, Policy};
 
-use crate::lex::Token;
-use crate::policy::Limits;
+/// Digits that an unfinished decimal has to show.
+const UNFINISHED_DIGITS: u32 = 3;
 
-/// Why no number was read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Stop {
-    /// It is something else.
-    NotNumber,
-    /// It is a number that cannot be: a denominator of zero.
-    Undefined,
-}
-
-/// A number without its sign.
+/// A decimal as written.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Magnitude {
-    pub(crate) value: BigRational,
-    /// A comma was taken for a decimal comma, though it could separate list members.
-    pub(crate) has_decimal_comma: bool,
+pub(crate) struct Decimal {
+    pub(crate) value: RBig,
+    /// Digits behind the point; negative where a power of ten follows.
+    pub(crate) places: i32,
+    /// Digits from the first that is not zero.
+    pub(crate) significant: u32,
+    /// True for `0.333…`.
+    pub(crate) is_unfinished: bool,
 }
 
-/// Reads numbers from a token list, front to back.
-pub(crate) struct Reader<'t, 'a> {
-    tokens: &'t [Token<'a>],
-    at: usize,
-    parens: usize,
-    depth: usize,
-    limits: &'t Limits,
-}
-
-struct Literal {
-    value: BigRational,
-    is_integer: bool,
-    is_grouped_by_blank: bool,
-    has_decimal_comma: bool,
-}
-
-impl Literal {
-    fn integer(value: BigInt) -> Self {
-        Self {
-            value: BigRational::from_integer(value),
-            is_integer: true,
-            is_grouped_by_blank: false,
-            has_decimal_comma: false,
-        }
+/// The integer that decimal digits write.
+pub(crate) fn integer(digits: &str) -> Option<UBig> {
+    if digits.len() <= 18 {
+        return digits.parse::<u64>().ok().map(UBig::from);
     }
-
-    /// True if the notation does not go together with a fraction bar: `1 234/5`, `1,5/2`.
-    fn is_doubtful_part(&self) -> bool {
-        self.is_grouped_by_blank || self.has_decimal_comma
-    }
+    UBig::from_str_radix(digits, 10).ok()
 }
 
-fn integer(digits: &str) -> Result<BigInt, Stop> {
-    BigInt::parse_bytes(digits.as_bytes(), 10).ok_or(Stop::NotNumber)
-}
-
-fn ten_to(exponent: usize) -> BigInt {
-    pow(BigInt::from(10u8), exponent)
-}
-
-fn quotient(numerator: &BigRational, denominator: &BigRational) -> Result<BigRational, Stop> {
-    if denominator.is_zero() {
-        Err(Stop::Undefined)
+/// 10^exponent, for a size that the limits allow.
+pub(crate) fn power_of_ten(exponent: i32) -> RBig {
+    let magnitude = usize::try_from(exponent.unsigned_abs()).unwrap_or(0);
+    let power = UBig::from(10u8).pow(magnitude);
+    if exponent >= 0 {
+        RBig::from(power)
     } else {
-        Ok(numerator / denominator)
+        RBig::from_parts(IBig::ONE, power)
     }
 }
 
-impl<'t, 'a> Reader<'t, 'a> {
-    pub(crate) fn new(tokens: &'t [Token<'a>], limits: &'t Limits) -> Self {
-        Self {
-            tokens,
-            at: 0,
-            parens: 0,
-            depth: 0,
-            limits,
+impl Decimal {
+    /// From the digits on both sides of the point.
+    pub(crate) fn written(whole: &str, fraction: &str) -> Option<Self> {
+        let places = i32::try_from(fraction.len()).ok()?;
+        let mut value = RBig::ZERO;
+        if !whole.is_empty() {
+            value += RBig::from(integer(whole)?);
         }
-    }
-
-    pub(crate) fn peek(&self) -> Option<Token<'a>> {
-        self.tokens.get(self.at).copied()
-    }
-
-    fn ahead(&self, distance: usize) -> Option<Token<'a>> {
-        self.tokens.get(self.at.saturating_add(distance)).copied()
-    }
-
-    pub(crate) fn bump(&mut self) {
-        self.at = self.at.saturating_add(1);
-    }
-
-    /// Takes the token if it is next.
-    pub(crate) fn take(&mut self, token: Token<'_>) -> bool {
-        let is_next = self.peek() == Some(token);
-        if is_next {
-            self.bump();
+        if !fraction.is_empty() {
+            value += RBig::from(integer(fraction)?) * power_of_ten(places.saturating_neg());
         }
-        is_next
-    }
-
-    /// Skips blanks; true if there were any.
-    pub(crate) fn skip_blanks(&mut self) -> bool {
-        let start = self.at;
-        while self.peek().is_some_and(Token::is_blank) {
-            self.bump();
-        }
-        self.at > start
-    }
-
-    pub(crate) fn position(&self) -> usize {
-        self.at
-    }
-
-    pub(crate) fn rewind(&mut self, position: usize) {
-        self.at = position;
-    }
-
-    /// `+` or `-`; true for minus, `None` if no sign is written.
-    pub(crate) fn sign(&mut self) -> Option<bool> {
-        let is_minus = match self.peek() {
-            Some(Token::Symbol('-')) => true,
-            Some(Token::Symbol('+')) => false,
-            _ => return None,
+        let digits = whole.trim_start_matches('0');
+        let shown = if digits.is_empty() {
+            fraction.trim_start_matches('0').len()
+        } else {
+            digits.len().saturating_add(fraction.len())
         };
-        self.bump();
-        self.skip_blanks();
-        Some(is_minus)
-    }
-
-    fn signed(&mut self) -> Result<BigRational, Stop> {
-        self.skip_blanks();
-        let is_minus = self.sign() == Some(true);
-        let value = self.magnitude()?.value;
-        self.skip_blanks();
-        Ok(if is_minus { -value } else { value })
-    }
-
-    /// A number without sign: a primary, a mixed number, or the quotient of two primaries.
-    pub(crate) fn magnitude(&mut self) -> Result<Magnitude, Stop> {
-        let first = self.part()?;
-        if first.is_integer
-            && !first.is_grouped_by_blank
-            && let Some(fraction) = self.fraction_of_mixed()?
-        {
-            return Ok(Magnitude {
-                value: first.value + fraction,
-                has_decimal_comma: false,
-            });
-        }
-        let before = self.at;
-        self.skip_blanks();
-        if !self.take(Token::Symbol('/')) {
-            self.at = before;
-            return Ok(Magnitude {
-                value: first.value,
-                has_decimal_comma: first.has_decimal_comma,
-            });
-        }
-        self.skip_blanks();
-        let second = self.part()?;
-        if first.is_doubtful_part() || second.is_doubtful_part() {
-            return Err(Stop::NotNumber);
-        }
-        Ok(Magnitude {
-            value: quotient(&first.value, &second.value)?,
-            has_decimal_comma: false,
-        })
-    }
-
-    fn part(&mut self) -> Result<Literal, Stop> {
-        match self.peek() {
-            Some(Token::Digits(_) | Token::Symbol('.')) => self.literal(),
-            _ => self.primary(),
-        }
-    }
-
-    /// `\frac`, or a number in parentheses or braces.
-    fn primary(&mut self) -> Result<Literal, Stop> {
-        let value = match self.peek() {
-            Some(Token::Command("frac")) => {
-                self.bump();
-                self.fraction()?
-            }
-            Some(Token::Symbol('(')) => {
-                self.parens = self.parens.saturating_add(1);
-                let value = self.enclosed(')');
-                self.parens = self.parens.saturating_sub(1);
-                value?
-            }
-            Some(Token::Symbol('{')) => self.enclosed('}')?,
-            _ => return Err(Stop::NotNumber),
-        };
-        Ok(Literal {
+        Some(Self {
             value,
-            is_integer: false,
-            is_grouped_by_blank: false,
-            has_decimal_comma: false,
+            places,
+            significant: u32::try_from(shown).ok()?,
+            is_unfinished: false,
         })
     }
 
-    /// A signed number up to the closing mark; the opening one is next.
-    fn enclosed(&mut self, closing: char) -> Result<BigRational, Stop> {
-        if self.depth >= self.limits.nesting {
-            return Err(Stop::NotNumber);
-        }
-        self.bump();
-        self.depth = self.depth.saturating_add(1);
-        let value = self.signed();
-        self.depth = self.depth.saturating_sub(1);
-        let value = value?;
-        if self.take(Token::Symbol(closing)) {
-            Ok(value)
-        } else {
-            Err(Stop::NotNumber)
+    pub(crate) fn negated(&self) -> Self {
+        Self {
+            value: -self.value.clone(),
+            ..self.clone()
         }
     }
 
-    /// The two arguments of `\frac`, with or without braces.
-    fn fraction(&mut self) -> Result<BigRational, Stop> {
-        self.skip_blanks();
-        if let Some(Token::Digits(digits)) = self.peek() {
-            let mut chars = digits.chars();
-            let first = chars.next().and_then(|c| c.to_digit(10));
-            let rest = chars.as_str();
-            self.bump();
-            let numerator = BigRational::from_integer(BigInt::from(first.unwrap_or(0)));
-            return match rest.len() {
-                0 => quotient(&numerator, &self.fraction_part()?),
-                1 => quotient(&numerator, &BigRational::from_integer(integer(rest)?)),
-                _ => Err(Stop::NotNumber),
-            };
-        }
-        let numerator = self.fraction_part()?;
-        let denominator = self.fraction_part()?;
-        quotient(&numerator, &denominator)
-    }
-
-    fn fraction_part(&mut self) -> Result<BigRational, Stop> {
-        self.skip_blanks();
-        match self.peek() {
-            Some(Token::Symbol('{')) => self.enclosed('}'),
-            Some(Token::Digits(digit)) if digit.len() == 1 => {
-                self.bump();
-                Ok(BigRational::from_integer(integer(digit)?))
-            }
-            _ => Err(Stop::NotNumber),
+    /// Times 10^exponent.
+    pub(crate) fn scaled(&self, exponent: i32) -> Self {
+        Self {
+            value: &self.value * power_of_ten(exponent),
+            places: self.places.saturating_sub(exponent),
+            ..self.clone()
         }
     }
 
-    /// The fraction directly behind an integer: two positive integers, as in `1 2/3`.
-    fn fraction_of_mixed(&mut self) -> Result<Option<BigRational>, Stop> {
-        let before = self.at;
-        let is_apart = self.skip_blanks();
-        let fraction = match (self.peek(), self.ahead(1)) {
-            (Some(Token::Command("frac")), _) => {
-                self.bump();
-                Some(self.fraction()?)
-            }
-            (Some(Token::Digits(numerator)), Some(Token::Symbol('/'))) if is_apart => {
-                match self.ahead(2) {
-                    Some(Token::Digits(denominator)) => {
-                        self.at = self.at.saturating_add(3);
-                        let [numerator, denominator] = [integer(numerator)?, integer(denominator)?];
-                        if denominator.is_zero() {
-                            return Err(Stop::Undefined);
-                        }
-                        Some(BigRational::new(numerator, denominator))
-                    }
-                    _ => None,
-                }
-            }
+    /// One unit in the last written place.
+    pub(crate) fn unit(&self) -> RBig {
+        power_of_ten(self.places.saturating_neg())
+    }
+
+    /// True if the decimal shows enough digits to stand for something that rounds to it.
+    pub(crate) fn shows_enough(&self, policy: &Policy) -> bool {
+        match policy.decimal_match {
+            _ if self.is_unfinished => self.significant >= UNFINISHED_DIGITS,
+            DecimalMatch::Exact => false,
+            DecimalMatch::Rounded { min_digits } => self.significant >= min_digits,
+            DecimalMatch::GoldDigits => false,
+        }
+    }
+
+    /// The rounding rule against an exact number. Ties may round either way; an unfinished decimal
+    /// may be cut.
+    pub(crate) fn stands_for(&self, exact: &RBig) -> bool {
+        let gap = (exact - &self.value).abs();
+        let unit = self.unit();
+        if &gap + &gap <= unit {
+            return true;
+        }
+        let is_beyond = exact.clone().abs() > self.value.clone().abs();
+        self.is_unfinished && is_beyond && gap < unit
+    }
+}
+
+/// A power with an integer exponent, if its size is within the limit of bits.
+pub(crate) fn power(base: &RBig, exponent: i64, limit_bits: usize) -> Option<RBig> {
+    if base.is_zero() {
+        return match exponent {
+            0 => Some(RBig::ONE),
+            1.. => Some(RBig::ZERO),
             _ => None,
         };
-        match fraction {
-            Some(value) if value > BigRational::zero() => Ok(Some(value)),
-            Some(_) => Err(Stop::NotNumber),
-            None => {
-                self.at = before;
-                Ok(None)
-            }
+    }
+    let magnitude = usize::try_from(exponent.unsigned_abs()).ok()?;
+    if *base == RBig::ONE || magnitude == 0 {
+        return Some(RBig::ONE);
+    }
+    if *base == RBig::NEG_ONE {
+        let is_even = magnitude % 2 == 0;
+        return Some(if is_even { RBig::ONE } else { RBig::NEG_ONE });
+    }
+    let size = size_bits(base);
+    // A number of n bits is at least 2^(n - 1): powers of two reach the limit exactly.
+    if size.saturating_sub(1).checked_mul(magnitude)? > limit_bits {
+        return None;
+    }
+    let top = base.numerator().pow(magnitude);
+    let bottom = base.denominator().pow(magnitude);
+    Some(if exponent > 0 {
+        RBig::from_parts(top, bottom)
+    } else {
+        RBig::from_parts_signed(IBig::from(bottom), top)
+    })
+}
+
+/// Bits of the larger part of a rational.
+pub(crate) fn size_bits(value: &RBig) -> usize {
+    let top = value.numerator().clone().unsigned_abs().bit_len();
+    top.max(value.denominator().bit_len())
+}
+
+/// The value as a small integer.
+pub(crate) fn small(value: &RBig) -> Option<i64> {
+    if !value.is_int() {
+        return None;
+    }
+    i64::try_from(value.numerator()).ok()
+}
+
+/// `n!` or `n!!`, if its size is within the limit of bits.
+pub(crate) fn factorial(
+    n: i64,
+    step: usize,
+    limit_bits: usize,
+    budget: &mut Budget,
+) -> Result<Option<RBig>, Exhausted> {
+    let Some(n) = u64::try_from(n).ok().filter(|n| *n < 100_000) else {
+        return Ok(None);
+    };
+    let mut product = UBig::ONE;
+    let mut factor = n;
+    while factor > 1 {
+        budget.charge_bits(product.bit_len(), 0)?;
+        product *= factor;
+        if product.bit_len() > limit_bits {
+            return Ok(None);
+        }
+        factor = factor.saturating_sub(step as u64);
+    }
+    Ok(Some(RBig::from(product)))
+}
+
+/// `n` over `k` for naturals.
+pub(crate) fn binomial(
+    n: i64,
+    k: i64,
+    limit_bits: usize,
+    budget: &mut Budget,
+) -> Result<Option<RBig>, Exhausted> {
+    if n < 0 {
+        return Ok(None);
+    }
+    if k < 0 || k > n {
+        return Ok(Some(RBig::ZERO));
+    }
+    let k = k.min(n.saturating_sub(k));
+    if k > 100_000 {
+        return Ok(None);
+    }
+    let mut value = UBig::ONE;
+    for i in 1..=k {
+        budget.charge_bits(value.bit_len(), 0)?;
+        value *= u64::try_from(n.saturating_sub(k).saturating_add(i)).unwrap_or(1);
+        value /= u64::try_from(i).unwrap_or(1);
+        if value.bit_len() > limit_bits {
+            return Ok(None);
         }
     }
+    Ok(Some(RBig::from(value)))
+}
 
-    /// Digits with separators, decimals, repeating decimals and a power of ten.
-    fn literal(&mut self) -> Result<Literal, Stop> {
-        let mut literal = match self.peek() {
-            Some(Token::Digits(first)) => {
-                self.bump();
-                self.grouped(first)?
-            }
-            _ => {
-                // `.5`: digits must follow the point.
-                if !matches!(self.ahead(1), Some(Token::Digits(_))) {
-                    return Err(Stop::NotNumber);
-                }
-                Literal::integer(BigInt::zero())
-            }
-        };
-        if !literal.has_decimal_comma
-            && !literal.is_grouped_by_blank
-            && self.take(Token::Symbol('.'))
-        {
-            literal.is_integer = false;
-            literal.value += self.decimals()?;
-        }
-        self.power_of_ten(literal)
-    }
-
-    /// The digits behind a decimal point, the repeating ones included.
-    fn decimals(&mut self) -> Result<BigRational, Stop> {
-        let fixed = match self.peek() {
-            Some(Token::Digits(digits)) => {
-                self.bump();
-                digits
-            }
-            _ => "",
-        };
-        let scale = ten_to(fixed.len());
-        let value = if fixed.is_empty() {
-            BigRational::zero()
-        } else {
-            BigRational::new(integer(fixed)?, scale.clone())
-        };
-        let Some(repeating) = self.repeating() else {
-            return Ok(value);
-        };
-        let nines = ten_to(repeating.len()) - BigInt::one();
-        Ok(value + BigRational::new(integer(repeating)?, scale * nines))
-    }
-
-    /// `\overline{3}`, `\dot{3}` or `(3)` behind a decimal point.
-    fn repeating(&mut self) -> Option<&'a str> {
-        let (open, digits, close, length) = match (self.peek()?, self.ahead(1)) {
-            (Token::Command("overline" | "bar" | "dot"), Some(open @ Token::Symbol('{'))) => {
-                (open, self.ahead(2), self.ahead(3), 4)
-            }
-            (open @ Token::Symbol('('), digits) => (open, digits, self.ahead(2), 3),
-            _ => return None,
-        };
-        let closing = if open == Token::Symbol('(') { ')' } else { '}' };
-        match (digits, close) {
-            (Some(Token::Digits(digits)), Some(Token::Symbol(c))) if c == closing => {
-                self.at = self.at.saturating_add(length);
-                Some(digits)
-            }
-            _ => None,
-        }
-    }
-
-    /// Groups of three digits behind the first group, or a decimal comma.
-    fn grouped(&mut self, first: &'a str) -> Result<Literal, Stop> {
-        let Some(separator) = self.separator() else {
-            return Ok(Literal::integer(integer(first)?));
-        };
-        let is_blank = separator.is_blank();
-        let mut digits = String::from(first);
-        let mut num_groups = 0usize;
-        let mut is_thousands = first.len() <= 3 && !first.starts_with('0');
-        let mut last = "";
-        while self.separator() == Some(separator) {
-            self.bump();
-            if separator == Token::GroupComma {
-                self.skip_blanks();
-            }
-            let Some(Token::Digits(group)) = self.peek() else {
-                return Err(Stop::NotNumber);
-            };
-            self.bump();
-            is_thousands &= group.len() == 3;
-            num_groups = num_groups.saturating_add(1);
-            digits.push_str(group);
-            last = group;
-        }
-        if is_thousands {
-            return Ok(Literal {
-                is_grouped_by_blank: is_blank,
-                ..Literal::integer(integer(&digits)?)
-            });
-        }
-        if is_blank || num_groups != 1 {
-            return Err(Stop::NotNumber);
-        }
-        Ok(Literal {
-            value: BigRational::new(integer(&digits)?, ten_to(last.len())),
-            is_integer: false,
-            is_grouped_by_blank: false,
-            has_decimal_comma: separator == Token::Symbol(','),
-        })
-    }
-
-    /// The separator that is next, if digits follow it and it can be one here.
-    fn separator(&self) -> Option<Token<'a>> {
-        let separator = self.peek()?;
-        let mut distance = 1;
-        if separator == Token::GroupComma && self.ahead(1).is_some_and(Token::is_blank) {
-            distance = 2;
-        }
-        let Some(Token::Digits(group)) = self.ahead(distance) else {
+/// Greatest common divisor or least common multiple of integers.
+pub(crate) fn gcd_lcm(values: &[&RBig], is_lcm: bool) -> Option<RBig> {
+    let mut result: Option<UBig> = None;
+    for value in values {
+        if !value.is_int() {
             return None;
-        };
-        match separator {
-            // Inside parentheses a comma separates members: `(1,234)` is a pair.
-            Token::Symbol(',') if self.parens == 0 => Some(separator),
-            Token::GroupComma => Some(separator),
-            // A blank before three digits separates thousands unless a fraction follows.
-            Token::Blank | Token::Thin
-                if group.len() == 3 && self.ahead(2) != Some(Token::Symbol('/')) =>
-            {
-                Some(separator)
+        }
+        let next = value.numerator().clone().unsigned_abs();
+        result = Some(match result {
+            None => next,
+            Some(so_far) if so_far.is_zero() || next.is_zero() => {
+                if is_lcm {
+                    UBig::ZERO
+                } else {
+                    so_far + next
+                }
             }
-            _ => None,
+            Some(so_far) => {
+                let gcd = (&so_far).gcd(&next);
+                if is_lcm { so_far / &gcd * next } else { gcd }
+            }
+        });
+    }
+    result.map(RBig::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ratio(top: i32, bottom: u32) -> RBig {
+        RBig::from_parts(IBig::from(top), UBig::from(bottom))
+    }
+
+    #[test]
+    fn decimals_know_their_digits() {
+        for (whole, fraction, value, places, significant) in [
+            ("0", "50", ratio(1, 2), 2, 2),
+            ("", "5", ratio(1, 2), 1, 1),
+            ("12", "", ratio(12, 1), 0, 2),
+            ("0", "0012", ratio(3, 2500), 4, 2),
+            ("10", "0", ratio(10, 1), 1, 3),
+        ] {
+            let decimal = Decimal::written(whole, fraction).unwrap();
+            assert_eq!(
+                (decimal.value, decimal.places, decimal.significant),
+                (value, places, significant)
+            );
         }
     }
 
-    /// `e-3`, `\times 10^{-3}`, or the power itself where the literal is `10`.
-    fn power_of_ten(&mut self, mut literal: Literal) -> Result<Literal, Stop> {
-        let before = self.at;
-        let is_ten = literal.is_integer && literal.value == BigRational::from_integer(10.into());
-        if is_ten && self.take(Token::Symbol('^')) {
-            literal.value = self.power()?;
-            literal.is_integer = false;
-            return Ok(literal);
-        }
-        if matches!(self.peek(), Some(Token::Word("e" | "E"))) {
-            self.bump();
-            let factor = self.power()?;
-            literal.value *= factor;
-            literal.is_integer = false;
-            return Ok(literal);
-        }
-        self.skip_blanks();
-        if matches!(
-            self.peek(),
-            Some(Token::Command("times" | "cdot") | Token::Symbol('*'))
-        ) {
-            self.bump();
-            self.skip_blanks();
-            if self.take(Token::Digits("10")) && self.take(Token::Symbol('^')) {
-                literal.value *= self.power()?;
-                literal.is_integer = false;
-                return Ok(literal);
-            }
-        }
-        self.at = before;
-        Ok(literal)
+    #[test]
+    fn rounding_goes_to_the_written_place() {
+        let third = Decimal::written("0", "333333").unwrap();
+        assert!(third.stands_for(&ratio(1, 3)));
+        assert!(!third.stands_for(&ratio(1, 4)));
+        let tie = Decimal::written("0", "12").unwrap();
+        assert!(tie.stands_for(&ratio(125, 1000)) && tie.stands_for(&ratio(115, 1000)));
+        assert!(!tie.stands_for(&ratio(126, 1000)));
+        let cut = Decimal {
+            is_unfinished: true,
+            ..Decimal::written("0", "666").unwrap()
+        };
+        assert!(cut.stands_for(&ratio(2, 3)));
+        assert!(!cut.stands_for(&ratio(667, 1000)));
     }
 
-    /// Ten to the exponent that is next, with or without braces.
-    fn power(&mut self) -> Result<BigRational, Stop> {
-        let is_braced = self.take(Token::Symbol('{'));
-        let is_minus = self.sign() == Some(true);
-        let Some(Token::Digits(digits)) = self.peek() else {
-            return Err(Stop::NotNumber);
-        };
-        self.bump();
-        if is_braced && !self.take(Token::Symbol('}')) {
-            return Err(Stop::NotNumber);
-        }
-        let exponent: u32 = digits.parse().map_err(|_| Stop::NotNumber)?;
-        if exponent > self.limits.exponent {
-            return Err(Stop::NotNumber);
-        }
-        let power = BigRational::from_integer(ten_to(exponent as usize));
-        Ok(if is_minus { power.recip() } else { power })
+    #[test]
+    fn powers_factorials_and_binomials() {
+        let mut budget = Budget::new(1_000_000);
+        assert_eq!(power(&ratio(-2, 3), -3, 100), Some(ratio(-27, 8)));
+        assert_eq!(power(&RBig::ZERO, -1, 100), None);
+        assert_eq!(power(&ratio(2, 1), 1000, 100), None);
+        assert_eq!(factorial(6, 1, 100, &mut budget), Ok(Some(ratio(720, 1))));
+        assert_eq!(factorial(7, 2, 100, &mut budget), Ok(Some(ratio(105, 1))));
+        assert_eq!(binomial(10, 3, 100, &mut budget), Ok(Some(ratio(120, 1))));
+        assert_eq!(
+            gcd_lcm(&[&ratio(12, 1), &ratio(18, 1)], false),
+            Some(ratio(6, 1))
+        );
+        assert_eq!(
+            gcd_lcm(&[&ratio(4, 1), &ratio(6, 1)], true),
+            Some(ratio(12, 1))
+        );
     }
 }

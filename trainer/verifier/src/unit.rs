@@ -1,18 +1,14 @@
-//! Units from a closed list. A unit on one side only is ignored; two must be the same.
-
-use alloc::string::String;
-
-use crate::lex::Token;
-use crate::number::Reader;
+//! Units by their usual name, from a closed list.
 
 /// Spellings, the usual name first.
 const UNITS: &[&[&str]] = &[
-    &["dollar", "dollars", "USD"],
-    &["cent", "cents"],
+    &["dollar", "dollars", "USD", "usd", "bucks"],
+    &["cent", "cents", "¢"],
     &["euro", "euros", "EUR"],
-    &["pound", "pounds", "lb", "lbs"],
-    &["rupee", "rupees"],
-    &["yen"],
+    &["pound", "pounds", "lb", "lbs", "GBP"],
+    &["rupee", "rupees", "Rs", "INR"],
+    &["yen", "JPY"],
+    &["yuan", "RMB", "CNY"],
     &[
         "mm",
         "millimeter",
@@ -22,29 +18,40 @@ const UNITS: &[&[&str]] = &[
     ],
     &[
         "cm",
+        "cms",
         "centimeter",
         "centimeters",
         "centimetre",
         "centimetres",
     ],
+    &["dm", "decimeter", "decimeters", "decimetre", "decimetres"],
     &["m", "meter", "meters", "metre", "metres"],
-    &["km", "kilometer", "kilometers", "kilometre", "kilometres"],
+    &[
+        "km",
+        "kms",
+        "kilometer",
+        "kilometers",
+        "kilometre",
+        "kilometres",
+    ],
     &["inch", "inches", "in"],
     &["foot", "feet", "ft"],
-    &["yard", "yards", "yd"],
+    &["yard", "yards", "yd", "yds"],
     &["mile", "miles", "mi"],
+    &["acre", "acres"],
+    &["hectare", "hectares", "ha"],
     &["mg", "milligram", "milligrams"],
-    &["g", "gram", "grams"],
-    &["kg", "kilogram", "kilograms"],
+    &["g", "gram", "grams", "gm"],
+    &["kg", "kgs", "kilogram", "kilograms"],
     &["ounce", "ounces", "oz"],
-    &["ton", "tons"],
+    &["ton", "tons", "tonne", "tonnes"],
     &["second", "seconds", "sec", "secs", "s"],
     &["minute", "minutes", "min", "mins"],
     &["hour", "hours", "hr", "hrs", "h"],
     &["day", "days"],
     &["week", "weeks"],
     &["month", "months"],
-    &["year", "years"],
+    &["year", "years", "yr", "yrs"],
     &[
         "ml",
         "mL",
@@ -54,123 +61,154 @@ const UNITS: &[&[&str]] = &[
         "millilitres",
     ],
     &["liter", "liters", "litre", "litres", "L"],
-    &["gallon", "gallons"],
-    &["degree", "degrees"],
+    &["gallon", "gallons", "gal"],
+    &["quart", "quarts"],
+    &["pint", "pints"],
+    &["cup", "cups"],
+    &["degree", "degrees", "deg"],
     &["radian", "radians", "rad"],
-    &["mph"],
+    &["joule", "joules", "J"],
+    &["kJ", "kilojoule", "kilojoules"],
+    &["newton", "newtons", "N"],
+    &["watt", "watts", "W"],
+    &["kW", "kilowatt", "kilowatts"],
+    &["kWh"],
+    &["volt", "volts", "V"],
+    &["ampere", "amperes", "amp", "amps"],
+    &["ohm", "ohms"],
+    &["hertz", "Hz"],
+    &["pascal", "pascals", "Pa"],
+    &["kelvin", "K"],
+    &["mol", "mole", "moles"],
+    &["mile/hour", "mph"],
+    &["km/hour", "kph", "kmh"],
     &["unit", "units"],
+    &["point", "points", "pts"],
+    &["percent", "percents", "pct"],
 ];
 
-fn usual_name(word: &str) -> Option<&'static str> {
+/// The usual name of a unit.
+pub(crate) fn usual_name(word: &str) -> Option<&'static str> {
     UNITS
         .iter()
         .find(|spellings| spellings.contains(&word))
         .and_then(|spellings| spellings.first().copied())
 }
 
-/// A currency sign before a number.
-pub(crate) fn currency(reader: &mut Reader<'_, '_>) -> Option<&'static str> {
-    let name = match reader.peek() {
-        Some(Token::Symbol('$')) => "dollar",
-        Some(Token::Symbol('€')) => "euro",
-        Some(Token::Symbol('£')) => "pound",
-        Some(Token::Symbol('¥')) => "yen",
-        Some(Token::Symbol('₹')) => "rupee",
+/// Words that count things but carry no unit of measure; they must not follow a number as its
+/// unit, because they change its meaning.
+pub(crate) fn changes_meaning(word: &str) -> bool {
+    matches!(
+        word,
+        "a" | "an"
+            | "the"
+            | "and"
+            | "or"
+            | "if"
+            | "is"
+            | "are"
+            | "was"
+            | "be"
+            | "not"
+            | "no"
+            | "than"
+            | "more"
+            | "less"
+            | "fewer"
+            | "times"
+            | "over"
+            | "under"
+            | "plus"
+            | "minus"
+            | "by"
+            | "to"
+            | "from"
+            | "of"
+            | "in"
+            | "on"
+            | "at"
+            | "for"
+            | "with"
+            | "without"
+            | "hundred"
+            | "thousand"
+            | "million"
+            | "billion"
+            | "trillion"
+            | "dozen"
+            | "half"
+            | "third"
+            | "thirds"
+            | "halves"
+            | "quarter"
+            | "quarters"
+            | "squared"
+            | "cubed"
+            | "square"
+            | "cubic"
+            | "factorial"
+            | "choose"
+            | "mod"
+            | "modulo"
+            | "where"
+            | "when"
+            | "such"
+            | "that"
+            | "unless"
+            | "except"
+            | "other"
+            | "each"
+            | "per"
+            | "pair"
+            | "pairs"
+            | "base"
+            | "remainder"
+            | "am"
+            | "pm"
+            | "st"
+            | "nd"
+            | "rd"
+            | "th"
+            | "upper"
+            | "lower"
+            | "but"
+            | "so"
+            | "then"
+            | "which"
+            | "because"
+            | "since"
+            | "as"
+            | "negative"
+            | "positive"
+            | "approximately"
+            | "about"
+            | "only"
+            | "any"
+            | "all"
+            | "some"
+            | "every"
+            | "equals"
+            | "equal"
+            | "solutions"
+            | "it"
+            | "we"
+            | "he"
+            | "she"
+            | "they"
+            | "this"
+            | "there"
+    )
+}
+
+/// Factors written as words behind a number.
+pub(crate) fn multiplier(word: &str) -> Option<i64> {
+    Some(match word {
+        "hundred" => 100,
+        "thousand" => 1000,
+        "million" => 1_000_000,
+        "billion" => 1_000_000_000,
+        "trillion" => 1_000_000_000_000,
+        "dozen" => 12,
         _ => return None,
-    };
-    reader.bump();
-    reader.skip_blanks();
-    Some(name)
-}
-
-/// The unit that is next, if there is one; the reader stays where it was if there is none.
-pub(crate) fn unit(reader: &mut Reader<'_, '_>) -> Option<String> {
-    let before = reader.position();
-    let is_apart = reader.skip_blanks();
-    if degree_sign(reader) {
-        return Some(String::from("degree"));
-    }
-    let Some(mut name) = single(reader, is_apart) else {
-        reader.rewind(before);
-        return None;
-    };
-    let after_first = reader.position();
-    reader.skip_blanks();
-    if matches!(reader.peek(), Some(Token::Symbol('/') | Token::Word("per"))) {
-        reader.bump();
-        reader.skip_blanks();
-        if let Some(second) = single(reader, true) {
-            name.push('/');
-            name.push_str(&second);
-            return Some(name);
-        }
-    }
-    reader.rewind(after_first);
-    Some(name)
-}
-
-/// One unit with its power: `cm`, `square feet`, `m^2`.
-///
-/// A one-letter unit must stand apart from the number, or it would be a factor: `5m`.
-fn single(reader: &mut Reader<'_, '_>, is_apart: bool) -> Option<String> {
-    let mut power = match reader.peek() {
-        Some(Token::Word("square" | "sq")) => 2,
-        Some(Token::Word("cubic" | "cu")) => 3,
-        _ => 1,
-    };
-    if power > 1 {
-        reader.bump();
-        reader.skip_blanks();
-    }
-    let Some(Token::Word(word)) = reader.peek() else {
-        return None;
-    };
-    let name = usual_name(word).filter(|_| is_apart || word.len() > 1)?;
-    reader.bump();
-    let after_name = reader.position();
-    reader.skip_blanks();
-    if power == 1 && reader.take(Token::Symbol('^')) {
-        let is_braced = reader.take(Token::Symbol('{'));
-        power = match reader.peek() {
-            Some(Token::Digits("2")) => 2,
-            Some(Token::Digits("3")) => 3,
-            _ => return None,
-        };
-        reader.bump();
-        if is_braced && !reader.take(Token::Symbol('}')) {
-            return None;
-        }
-    } else {
-        reader.rewind(after_name);
-    }
-    let mut unit = String::from(name);
-    match power {
-        2 => unit.push_str("^2"),
-        3 => unit.push_str("^3"),
-        _ => {}
-    }
-    Some(unit)
-}
-
-/// `°`, `^\circ` or `^{\circ}`.
-fn degree_sign(reader: &mut Reader<'_, '_>) -> bool {
-    if reader.take(Token::Symbol('°')) {
-        return true;
-    }
-    let before = reader.position();
-    if reader.take(Token::Symbol('^')) {
-        if reader.take(Token::Command("circ")) {
-            return true;
-        }
-        if reader.take(Token::Symbol('{')) {
-            reader.skip_blanks();
-            let is_circ = reader.take(Token::Command("circ"));
-            reader.skip_blanks();
-            if is_circ && reader.take(Token::Symbol('}')) {
-                return true;
-            }
-        }
-    }
-    reader.rewind(before);
-    false
+    })
 }

@@ -10,6 +10,16 @@ pub enum Reason {
     EqualText,
     /// The same exact number.
     EqualNumber,
+    /// A written decimal and a number that rounds to it.
+    EqualRounded,
+    /// The same canonical form.
+    EqualForm,
+    /// The same rational function by cross multiplication.
+    EqualRatio,
+    /// No difference at full precision, or at any of the fixed points: not a proof.
+    EqualPoints,
+    /// The same structure, part by part.
+    EqualStructure,
     /// Nothing in the completion looks like an answer.
     NoAnswer,
     /// The place for the answer is blank.
@@ -22,16 +32,26 @@ pub enum Reason {
     AnswerTooLarge,
     /// The answer contradicts itself, as `x = 3 = 4` does.
     InconsistentAnswer,
-    /// A number against a text.
+    /// Kinds that cannot match, such as a number and a text.
     DifferentKind,
     /// Two different numbers.
     DifferentNumber,
+    /// Two different polynomials or rational functions.
+    DifferentForm,
+    /// Two different values: proved by disjoint intervals.
+    DifferentValue,
+    /// Structures of different size.
+    DifferentSize,
+    /// Structures that differ in a part.
+    DifferentPart,
     /// Two different texts.
     DifferentText,
     /// The same number of another unit.
     DifferentUnit,
-    /// The same number for another name, as `x = 3` against `y = 3`.
-    DifferentPart,
+    /// Neither proved equal nor different within the bounds; counts as not equal.
+    Undecided,
+    /// The verifier contradicts itself: a defect of its own.
+    InternalDefect,
     /// The reference answer is blank.
     GoldEmpty,
     /// The reference answer cannot be read.
@@ -48,6 +68,11 @@ impl Reason {
         match self {
             Self::EqualText => "equal_text",
             Self::EqualNumber => "equal_number",
+            Self::EqualRounded => "equal_rounded",
+            Self::EqualForm => "equal_form",
+            Self::EqualRatio => "equal_ratio",
+            Self::EqualPoints => "equal_points",
+            Self::EqualStructure => "equal_structure",
             Self::NoAnswer => "no_answer",
             Self::EmptyAnswer => "empty_answer",
             Self::UnterminatedBox => "unterminated_box",
@@ -56,9 +81,14 @@ impl Reason {
             Self::InconsistentAnswer => "inconsistent_answer",
             Self::DifferentKind => "different_kind",
             Self::DifferentNumber => "different_number",
+            Self::DifferentForm => "different_form",
+            Self::DifferentValue => "different_value",
+            Self::DifferentSize => "different_size",
             Self::DifferentText => "different_text",
             Self::DifferentUnit => "different_unit",
             Self::DifferentPart => "different_part",
+            Self::Undecided => "undecided",
+            Self::InternalDefect => "internal_defect",
             Self::GoldEmpty => "gold_empty",
             Self::GoldUnparsable => "gold_unparsable",
             Self::GoldTooLarge => "gold_too_large",
@@ -69,7 +99,13 @@ impl Reason {
     /// The verdict that the reason stands for; `None` if the reference answer is at fault.
     pub fn correct(self) -> Option<bool> {
         match self {
-            Self::EqualText | Self::EqualNumber => Some(true),
+            Self::EqualText
+            | Self::EqualNumber
+            | Self::EqualRounded
+            | Self::EqualForm
+            | Self::EqualRatio
+            | Self::EqualPoints
+            | Self::EqualStructure => Some(true),
             Self::GoldEmpty
             | Self::GoldUnparsable
             | Self::GoldTooLarge
@@ -82,9 +118,14 @@ impl Reason {
             | Self::InconsistentAnswer
             | Self::DifferentKind
             | Self::DifferentNumber
+            | Self::DifferentForm
+            | Self::DifferentValue
+            | Self::DifferentSize
             | Self::DifferentText
             | Self::DifferentUnit
-            | Self::DifferentPart => Some(false),
+            | Self::DifferentPart
+            | Self::Undecided
+            | Self::InternalDefect => Some(false),
         }
     }
 

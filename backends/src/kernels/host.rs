@@ -1,0 +1,62 @@
+//! Tensors of the CPU backend as slices. Where the backend is not compiled in, nothing is one.
+
+use burn::tensor::{Device, Tensor, TensorData};
+
+#[cfg(feature = "cpu")]
+mod storage {
+    use burn::backend::{BackendTypes, Flex};
+    use burn::tensor::Tensor;
+
+    /// A contiguous f32 tensor of the CPU backend.
+    pub struct Values(<Flex as BackendTypes>::FloatTensorPrimitive);
+
+    impl Values {
+        pub fn of<const D: usize>(x: &Tensor<D>) -> Option<Self> {
+            let tensor = x.clone().try_into_primitive::<Flex>().ok()?;
+            tensor.as_slice::<f32>().is_some().then_some(Self(tensor))
+        }
+
+        pub fn slice(&self) -> &[f32] {
+            self.0.as_slice().unwrap_or_default()
+        }
+    }
+}
+
+#[cfg(not(feature = "cpu"))]
+mod storage {
+    use burn::tensor::Tensor;
+
+    /// There is none.
+    pub enum Values {}
+
+    impl Values {
+        pub fn of<const D: usize>(_: &Tensor<D>) -> Option<Self> {
+            None
+        }
+
+        pub fn slice(&self) -> &[f32] {
+            match *self {}
+        }
+    }
+}
+
+pub(super) use storage::Values;
+
+/// A `[rows, columns]` tensor that takes the values over without a copy.
+pub(super) fn tensor(values: Vec<f32>, [rows, columns]: [usize; 2], device: &Device) -> Tensor<2> {
+    Tensor::from_data(TensorData::new(values, [rows, columns]), device)
+}
+
+/// Edits the values of an f32 tensor on the host, in place if nothing else holds it.
+///
+/// # Panics
+/// If the values are not f32.
+pub(super) fn edit(x: Tensor<2>, work: impl FnOnce(&mut [f32])) -> Tensor<2> {
+    let device = x.device();
+    let mut data = x.into_data();
+    match data.as_mut_slice::<f32>() {
+        Ok(values) => work(values),
+        Err(error) => panic!("edit: not f32: {error:?}"),
+    }
+    Tensor::from_data(data, &device)
+}

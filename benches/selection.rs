@@ -1,0 +1,176 @@
+//! What selection itself costs: the history filter over 1,000 candidates with 100,000 prompts of
+//! history, the gate's ranking of them, and scoring prompts against the prefill alone.
+//!
+//! `cargo bench -p rlvr-benches --bench selection`. CPU, f32.
+
+use std::hint::black_box;
+
+use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use rlvr_core::{Candidate, Gate, GroupKind};
+use trainer::config::{Layers, RecipeText, RunConfig};
+use trainer::policy::config::{Architecture, ModelConfig, RopeScaling};
+use trainer::policy::decoder::Decoder;
+use trainer::record::{Prompt, PromptId};
+use trainer::rollout::{Engine, PromptPool, Request, RolloutConfig, ScoreSettings, TemplateTokens};
+use trainer::seed::{Stage, stream};
+use trainer::selection::{Collector, Plan, SelectionState, Visit, stage1_passes};
+
+const NUM_PROMPTS: u64 = 100_000;
+const NUM_CANDIDATES: u64 = 1_000;
+
+fn config() -> RunConfig {
+    let recipe = RecipeText {
+        name: "bench".into(),
+        title: "bench".into(),
+        text: "[selection]\nmethod = \"hive\"\nprompts_per_step = 256\n".into(),
+    };
+    Layers::new(&recipe)
+        .and_then(Layers::resolve)
+        .expect("the recipe is valid")
+}
+
+fn prompts() -> Vec<Prompt> {
+    let prompt = |number: u64| Prompt {
+        id: PromptId(number.wrapping_mul(0x9e37_79b9_7f4a_7c15)),
+        prompt_text: String::new(),
+        prompt_tokens: vec![1; 8],
+        reference_answer: String::new(),
+        solution: None,
+    };
+    (0..NUM_PROMPTS).map(prompt).collect()
+}
+
+/// Every prompt was visited one to four times.
+fn visited(prompts: &[Prompt], plan: &Plan) -> SelectionState {
+    let mut state = SelectionState::fresh(prompts, plan.exploration());
+    for (place, prompt) in prompts.iter().enumerate() {
+        let mut draws = stream(1, Stage::Bootstrap, 0, prompt.id, 0);
+        let history = state.histories.entry(place as u64).or_default();
+        for step in 0..=draws.below(4) {
+            let kinds = [GroupKind::Mixed, GroupKind::Easy, GroupKind::Hard];
+            let visit = Visit {
+                step,
+                epoch: 0,
+                rewards: vec![0.0; 8],
+                kind: kinds[draws.below(3) as usize],
+                entropy: draws.uniform(),
+            };
+            history.visit(visit, 0.0, 1.0);
+        }
+    }
+    state
+}
+
+fn stage1_and_gate(c: &mut Criterion) {
+    let (config, prompts) = (config(), prompts());
+    let plan = Plan::new(&config);
+    let state = visited(&prompts, &plan);
+    let collector = Collector {
+        plan: &plan,
+        audit: &config.selection.audit,
+        prompts: &prompts,
+        seed: 17,
+        step: 40,
+    };
+    let candidates: Vec<u64> = (0..NUM_CANDIDATES)
+        .map(|it| it * 97 % NUM_PROMPTS)
+        .collect();
+    let pool: Vec<Candidate> = candidates
+        .iter()
+        .map(|&place| Candidate {
+            id: prompts[place as usize].id.0,
+            entropy: stream(2, Stage::Bootstrap, 0, PromptId(place), 0).uniform(),
+        })
+        .collect();
+    let gate = Gate::Band(rlvr_core::Band::default());
+    let mut group = c.benchmark_group("selection/candidates-1000/history-100000");
+    group.throughput(Throughput::Elements(NUM_CANDIDATES));
+    group.bench_function("stage1", |b| {
+        b.iter(|| {
+            let passes = |place: &&u64| stage1_passes(&collector, &state, None, **place);
+            black_box(candidates.iter().filter(passes).count())
+        });
+    });
+    group.bench_function("gate", |b| b.iter(|| black_box(gate.cut(&pool).kept.len())));
+    group.bench_function("stage1+gate", |b| {
+        b.iter(|| {
+            let passes = |place: &&u64| stage1_passes(&collector, &state, None, **place);
+            let kept = candidates.iter().filter(passes).count();
+            black_box((kept, gate.cut(&pool).kept.len()))
+        });
+    });
+    group.finish();
+}
+
+/// Shape of the SmolLM2-135M of Hugging Face, with fresh weights.
+fn smollm2(num_layers: usize) -> ModelConfig {
+    ModelConfig {
+        architecture: Architecture::Llama,
+        vocab_size: 49_152,
+        hidden_size: 576,
+        intermediate_size: 1536,
+        num_layers,
+        num_heads: 9,
+        num_kv_heads: 3,
+        head_dim: 64,
+        max_position_embeddings: 2048,
+        rms_norm_eps: 1e-5,
+        rope_theta: 1e4,
+        rope_scaling: RopeScaling::None,
+        attention_bias: false,
+        qk_norm: false,
+        tie_word_embeddings: true,
+    }
+}
+
+/// Prefill of a batch of prompts with and without the entropies of their positions.
+fn scoring(c: &mut Criterion) {
+    let model = smollm2(30);
+    let device = rlvr_backends::device(rlvr_backends::BackendKind::Cpu).expect("the CPU is there");
+    let decoder = Decoder::init(&model, 3, &device);
+    let engine = Engine::new(&model, RolloutConfig::default());
+    let request = |number: u64| Request {
+        prompt_id: PromptId(number),
+        prompt_tokens: (0..128)
+            .map(|t| ((t * 31 + number * 7) % 49_152) as u32)
+            .collect(),
+        num_completions: 0,
+    };
+    let requests: Vec<Request> = (0..8).map(request).collect();
+    let settings = ScoreSettings {
+        max_logits_bytes: 32 << 20,
+        kv_pool_bytes: u64::MAX,
+        template: TemplateTokens::default(),
+    };
+    let tokens: Vec<i64> = requests
+        .iter()
+        .flat_map(|it| it.prompt_tokens.iter().map(|&t| i64::from(t)))
+        .collect();
+    let mut group = c.benchmark_group("selection/smollm2-135m/prompts-8x128/cpu-f32");
+    group.sample_size(10);
+    group.throughput(Throughput::Elements(8 * 128));
+    group.bench_function("prefill", |b| {
+        b.iter_batched(
+            || {
+                let data = burn::tensor::TensorData::new(tokens.clone(), [8, 128]);
+                burn::tensor::Tensor::from_data(data, &device)
+            },
+            |tokens| {
+                let prefill = decoder.prefill(tokens, &[128; 8]);
+                black_box(prefill.last_hidden.into_data())
+            },
+            BatchSize::LargeInput,
+        );
+    });
+    group.bench_function("prefill+entropies", |b| {
+        b.iter(|| {
+            let mut pool = PromptPool::new(0);
+            let scored = engine.score_prompts(&decoder, &requests, &settings, &mut pool);
+            black_box(scored.expect("the prompts are valid").0.len())
+        });
+    });
+    group.finish();
+}
+
+criterion_group!(benches, stage1_and_gate, scoring);
+criterion_main!(benches);

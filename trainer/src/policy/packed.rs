@@ -1,0 +1,428 @@
+//! The decoder over packed rows, forwards and backwards, without a tape.
+//!
+//! The update runs every prompt once for all its completions and packs their rows without padding
+//! (see [`prefix_attention`]), so projections, norms and feed-forward see one `[L, D]` matrix. The
+//! gradient is written out by hand, block by block: what is kept between the passes is a choice
+//! made here ([`Keep`]) and not a by-product of recording, and every elementwise chain is one
+//! operation of `rlvr_backends::kernels`. [`Decoder::hidden`] under autodiff is the reference that
+//! the tests compare with.
+//!
+//! L counts packed rows; the other letters are those of [`super::decoder`].
+
+use burn::nn::{Linear, RmsNorm};
+use burn::optim::GradientsParams;
+use burn::tensor::{IndexingUpdateOp, Int, Tensor};
+use rlvr_backends::kernels::{
+    Heads, PromptSpan, Rotation, prefix_attention, prefix_attention_backward, rms_norm,
+    rms_norm_backward, rotate, rotate_back, swiglu, swiglu_backward,
+};
+
+use super::attention::Attention;
+use super::config::ModelConfig;
+use super::decoder::{Block, Decoder};
+use super::rope::RopeTable;
+
+/// Tokens of several prompts and their completions, packed.
+#[derive(Clone, Debug)]
+pub struct PackedTokens {
+    /// Row by row, span by span, `[L]`.
+    pub tokens: Tensor<1, Int>,
+    /// Which rows are whose; together they cover all L.
+    pub spans: Vec<PromptSpan>,
+}
+
+/// What a forward pass leaves for the backward pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Keep {
+    /// Nothing: there will be none.
+    Nothing,
+    /// The input of every block; the rest of a block is computed again when its turn comes.
+    Inputs,
+    /// Everything that a matrix product made.
+    Products,
+}
+
+impl Keep {
+    /// Values that a forward pass keeps per packed row, besides the rotation.
+    pub fn values_per_row(self, config: &ModelConfig) -> usize {
+        let width = config.hidden_size;
+        let per_block = match self {
+            Self::Nothing => return 0,
+            Self::Inputs => width,
+            Self::Products => width + Products::values_per_row(config),
+        };
+        config.num_layers * per_block + width
+    }
+}
+
+/// The kept activations of one forward pass.
+#[derive(Debug)]
+pub struct Trace {
+    rotation: Rotation,
+    blocks: Vec<BlockTrace>,
+    /// Output of the last block, `[L, D]`.
+    last: Tensor<2>,
+}
+
+#[derive(Debug)]
+struct BlockTrace {
+    /// `[L, D]`.
+    input: Tensor<2>,
+    products: Option<Products>,
+}
+
+/// What the matrix products of one block made.
+#[derive(Debug)]
+struct Products {
+    /// Before norm and rotation, kept only if the heads have a norm, `[L, H * K]`, `[L, Hkv * K]`.
+    raw: Option<(Tensor<2>, Tensor<2>)>,
+    /// Rotated, `[L, H * K]`.
+    queries: Tensor<2>,
+    /// Rotated, `[L, Hkv * K]`.
+    keys: Tensor<2>,
+    /// `[L, Hkv * K]`.
+    values: Tensor<2>,
+    /// `[L, H * K]`.
+    attended: Tensor<2>,
+    /// Input of the feed-forward half, `[L, D]`.
+    middle: Tensor<2>,
+    /// `[L, F]`.
+    gate: Tensor<2>,
+    /// `[L, F]`.
+    up: Tensor<2>,
+}
+
+impl Products {
+    /// Values of one block per packed row.
+    fn values_per_row(config: &ModelConfig) -> usize {
+        let queries = config.num_heads * config.head_dim;
+        let keys = config.num_kv_heads * config.head_dim;
+        let raw = if config.qk_norm { queries + keys } else { 0 };
+        raw + 2 * queries + 2 * keys + config.hidden_size + 2 * config.intermediate_size
+    }
+}
+
+/// Shape of the blocks and what depends on positions.
+struct Frame<'a> {
+    spans: &'a [PromptSpan],
+    rotation: &'a Rotation,
+    heads: Heads,
+}
+
+impl Decoder {
+    /// Hidden states after the final norm, `[L, D]`, and what `keep` says. Nothing is recorded by
+    /// autodiff, whatever device the weights are on.
+    pub fn packed_hidden(&self, packed: &PackedTokens, keep: Keep) -> (Tensor<2>, Option<Trace>) {
+        let embedding = self.embed_tokens.weight.val().inner();
+        let positions: Vec<usize> = packed
+            .spans
+            .iter()
+            .flat_map(PromptSpan::positions)
+            .collect();
+        let longest = positions.iter().max().map_or(0, |last| last + 1);
+        let rotation = RopeTable::new(self.config(), longest).rows(&positions, &embedding.device());
+        let frame = self.frame(&packed.spans, &rotation);
+        let mut x = embedding.select(0, packed.tokens.clone());
+        let mut blocks = Vec::new();
+        for block in &self.layers {
+            let input = x.clone();
+            let (output, products) = block.packed(x, &frame);
+            x = output;
+            if keep != Keep::Nothing {
+                let products = (keep == Keep::Products).then_some(products);
+                blocks.push(BlockTrace { input, products });
+            }
+        }
+        let hidden = norm(&self.norm, x.clone());
+        let trace = (keep != Keep::Nothing).then_some(Trace {
+            rotation,
+            blocks,
+            last: x,
+        });
+        (hidden, trace)
+    }
+
+    /// Parameter gradients of a loss, from its gradient with respect to the hidden states, `[L,
+    /// D]`, and to the head weight, `[V, D]`.
+    pub fn packed_backward(
+        &self,
+        packed: &PackedTokens,
+        trace: Trace,
+        grad_hidden: Tensor<2>,
+        grad_head: Tensor<2>,
+    ) -> GradientsParams {
+        let Trace {
+            rotation,
+            blocks,
+            last,
+        } = trace;
+        let frame = self.frame(&packed.spans, &rotation);
+        let mut gradients = Gradients(GradientsParams::new());
+        let mut grad = gradients.norm(&self.norm, last, grad_hidden);
+        for (block, kept) in self.layers.iter().zip(blocks).rev() {
+            let BlockTrace { input, products } = kept;
+            let products = products.unwrap_or_else(|| block.packed(input.clone(), &frame).1);
+            grad = block.packed_backward(input, products, grad, &frame, &mut gradients);
+        }
+        self.embedding_gradients(packed, grad, grad_head, &mut gradients);
+        gradients.0
+    }
+
+    /// A tied embedding gets the sum of what comes from both of its ends.
+    fn embedding_gradients(
+        &self,
+        packed: &PackedTokens,
+        grad: Tensor<2>,
+        grad_head: Tensor<2>,
+        gradients: &mut Gradients,
+    ) {
+        let embedding = &self.embed_tokens.weight;
+        let start = match &self.lm_head {
+            None => grad_head,
+            Some(head) => {
+                let zeros = grad_head.zeros_like();
+                gradients.0.register(head.id, grad_head);
+                zeros
+            }
+        };
+        let tokens = packed.tokens.clone();
+        let sum = start.select_assign(0, tokens, grad, IndexingUpdateOp::Add);
+        gradients.0.register(embedding.id, sum);
+    }
+
+    fn frame<'a>(&self, spans: &'a [PromptSpan], rotation: &'a Rotation) -> Frame<'a> {
+        Frame {
+            spans,
+            rotation,
+            heads: self.config().heads(),
+        }
+    }
+}
+
+impl Block {
+    /// `[L, D]` to `[L, D]`.
+    fn packed(&self, x: Tensor<2>, frame: &Frame<'_>) -> (Tensor<2>, Products) {
+        let attention = &self.self_attn;
+        let normed = norm(&self.input_layernorm, x.clone());
+        let raw_queries = linear(&attention.q_proj, normed.clone());
+        let raw_keys = linear(&attention.k_proj, normed.clone());
+        let values = linear(&attention.v_proj, normed);
+        let has_norm = attention.q_norm.is_some() || attention.k_norm.is_some();
+        let raw = has_norm.then(|| (raw_queries.clone(), raw_keys.clone()));
+        let queries = rotate(
+            head_norm(&attention.q_norm, raw_queries, frame),
+            frame.rotation,
+        );
+        let keys = rotate(
+            head_norm(&attention.k_norm, raw_keys, frame),
+            frame.rotation,
+        );
+        let attended = prefix_attention(
+            queries.clone(),
+            keys.clone(),
+            values.clone(),
+            frame.spans,
+            frame.heads,
+        );
+        let middle = linear(&attention.o_proj, attended.clone()) + x;
+        let normed = norm(&self.post_attention_layernorm, middle.clone());
+        let gate = linear(&self.mlp.gate_proj, normed.clone());
+        let up = linear(&self.mlp.up_proj, normed);
+        let inner = swiglu(gate.clone(), up.clone());
+        let output = linear(&self.mlp.down_proj, inner) + middle.clone();
+        let products = Products {
+            raw,
+            queries,
+            keys,
+            values,
+            attended,
+            middle,
+            gate,
+            up,
+        };
+        (output, products)
+    }
+
+    /// Gradient with respect to the block's input, `[L, D]`.
+    fn packed_backward(
+        &self,
+        input: Tensor<2>,
+        products: Products,
+        grad: Tensor<2>,
+        frame: &Frame<'_>,
+        gradients: &mut Gradients,
+    ) -> Tensor<2> {
+        let Products {
+            raw,
+            queries,
+            keys,
+            values,
+            attended,
+            middle,
+            gate,
+            up,
+        } = products;
+        let grad = self.feed_forward_backward(middle, gate, up, grad, gradients);
+        let grad_attended = gradients.linear(&self.self_attn.o_proj, attended, grad.clone());
+        let parts = prefix_attention_backward(
+            queries,
+            keys,
+            values,
+            grad_attended,
+            frame.spans,
+            frame.heads,
+        );
+        let mut grad_queries = rotate_back(parts.queries, frame.rotation);
+        let mut grad_keys = rotate_back(parts.keys, frame.rotation);
+        let attention: &Attention = &self.self_attn;
+        if let Some((raw_queries, raw_keys)) = raw {
+            grad_queries = gradients.heads(&attention.q_norm, raw_queries, grad_queries, frame);
+            grad_keys = gradients.heads(&attention.k_norm, raw_keys, grad_keys, frame);
+        }
+        let normed = norm(&self.input_layernorm, input.clone());
+        let grad_normed = gradients.linear(&attention.q_proj, normed.clone(), grad_queries)
+            + gradients.linear(&attention.k_proj, normed.clone(), grad_keys)
+            + gradients.linear(&attention.v_proj, normed, parts.values);
+        gradients.norm(&self.input_layernorm, input, grad_normed) + grad
+    }
+
+    /// Gradient with respect to the input of the feed-forward half, `[L, D]`.
+    fn feed_forward_backward(
+        &self,
+        middle: Tensor<2>,
+        gate: Tensor<2>,
+        up: Tensor<2>,
+        grad: Tensor<2>,
+        gradients: &mut Gradients,
+    ) -> Tensor<2> {
+        let mlp = &self.mlp;
+        let grad_inner = grad.clone().matmul(weight(&mlp.down_proj).transpose());
+        let parts = swiglu_backward(gate, up, grad_inner);
+        gradients.weights(&mlp.down_proj, parts.value, grad.clone());
+        let normed = norm(&self.post_attention_layernorm, middle.clone());
+        let grad_normed = gradients.linear(&mlp.gate_proj, normed.clone(), parts.gate)
+            + gradients.linear(&mlp.up_proj, normed, parts.up);
+        gradients.norm(&self.post_attention_layernorm, middle, grad_normed) + grad
+    }
+}
+
+/// Collects the gradients of parameters on the way back; each method returns the gradient with
+/// respect to its layer's input.
+struct Gradients(GradientsParams);
+
+impl Gradients {
+    /// `x`: `[L, in]`, `grad`: `[L, out]`.
+    fn linear(&mut self, linear: &Linear, x: Tensor<2>, grad: Tensor<2>) -> Tensor<2> {
+        self.weights(linear, x, grad.clone());
+        grad.matmul(weight(linear).transpose())
+    }
+
+    fn weights(&mut self, linear: &Linear, x: Tensor<2>, grad: Tensor<2>) {
+        if let Some(bias) = &linear.bias {
+            let sum: Tensor<1> = grad.clone().sum_dim(0).squeeze_dim(0);
+            self.0.register(bias.id, sum);
+        }
+        self.0
+            .register(linear.weight.id, x.transpose().matmul(grad));
+    }
+
+    fn norm(&mut self, norm: &RmsNorm, x: Tensor<2>, grad: Tensor<2>) -> Tensor<2> {
+        let (grad, grad_gamma) = rms_norm_backward(x, gamma(norm), norm.epsilon, grad);
+        self.0.register(norm.gamma.id, grad_gamma);
+        grad
+    }
+
+    /// Norm of every head; passes through if there is none.
+    fn heads(
+        &mut self,
+        norm: &Option<RmsNorm>,
+        x: Tensor<2>,
+        grad: Tensor<2>,
+        frame: &Frame<'_>,
+    ) -> Tensor<2> {
+        let Some(norm) = norm else { return grad };
+        let shape = x.dims();
+        let flat = |x: Tensor<2>| x.reshape([-1, frame.heads.width as i32]);
+        self.norm(norm, flat(x), flat(grad)).reshape(shape)
+    }
+}
+
+fn norm(norm: &RmsNorm, x: Tensor<2>) -> Tensor<2> {
+    rms_norm(x, gamma(norm), norm.epsilon)
+}
+
+/// Norm of every head; passes through if there is none.
+fn head_norm(norm: &Option<RmsNorm>, x: Tensor<2>, frame: &Frame<'_>) -> Tensor<2> {
+    let Some(norm) = norm else { return x };
+    let shape = x.dims();
+    self::norm(norm, x.reshape([-1, frame.heads.width as i32])).reshape(shape)
+}
+
+fn linear(linear: &Linear, x: Tensor<2>) -> Tensor<2> {
+    let product = x.matmul(weight(linear));
+    match &linear.bias {
+        Some(bias) => product + bias.val().inner().unsqueeze(),
+        None => product,
+    }
+}
+
+fn weight(linear: &Linear) -> Tensor<2> {
+    linear.weight.val().inner()
+}
+
+fn gamma(norm: &RmsNorm) -> Tensor<1> {
+    norm.gamma.val().inner()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::decoder::tests::tiny_config;
+    use burn::tensor::Device;
+
+    #[test]
+    fn what_is_kept_is_counted() {
+        let plain = tiny_config();
+        let mut normed = tiny_config();
+        normed.qk_norm = true;
+        let device = Device::default();
+        for config in [plain, normed] {
+            let decoder = Decoder::init(&config, 0, &device);
+            let packed = PackedTokens {
+                tokens: Tensor::from_ints([1, 2, 3, 4, 5], &device),
+                spans: vec![PromptSpan {
+                    num_prompt_rows: 2,
+                    completion_rows: vec![2, 1],
+                }],
+            };
+            for keep in [Keep::Inputs, Keep::Products] {
+                let trace = decoder.packed_hidden(&packed, keep).1;
+                let kept = count(&trace.expect("a trace"));
+                assert_eq!(kept, 5 * keep.values_per_row(&config));
+            }
+            assert!(decoder.packed_hidden(&packed, Keep::Nothing).1.is_none());
+        }
+    }
+
+    fn count(trace: &Trace) -> usize {
+        let mut tensors = vec![&trace.last];
+        for block in &trace.blocks {
+            tensors.push(&block.input);
+            if let Some(kept) = &block.products {
+                let Products {
+                    raw,
+                    queries,
+                    keys,
+                    values,
+                    attended,
+                    middle,
+                    gate,
+                    up,
+                } = kept;
+                tensors.extend([queries, keys, values, attended, middle, gate, up]);
+                tensors.extend(raw.iter().flat_map(|(queries, keys)| [queries, keys]));
+            }
+        }
+        tensors.iter().map(|x| x.shape().num_elements()).sum()
+    }
+}

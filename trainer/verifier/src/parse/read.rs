@@ -1,0 +1,451 @@
+//! An answer text to its readings, the plain one first.
+
+use alloc::string::String;
+use alloc::vec;
+use alloc::vec::Vec;
+
+use crate::dress::undress;
+use crate::lex::{Gap, Kind, Token, lex};
+use crate::parse::words::is_operand_word;
+use crate::parse::{Comma, Parser};
+use crate::policy::Policy;
+use crate::scalar::Comparer;
+use crate::settle::settle;
+use crate::tree::{Expr, Value};
+use crate::verdict::Reason;
+
+/// Which way an ambiguous spelling was read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sense {
+    /// The plain reading of any spelling.
+    Plain,
+    /// Digits with a comma as a list: `1,234` as 1 and 234.
+    CommaList,
+    /// `1,5` as a decimal comma.
+    CommaDecimal,
+    /// A letter in brackets before a value: the value.
+    AfterChoice,
+    /// What is written behind `≈`.
+    Approximation,
+    /// A letter behind a number as a unit: `5 m`.
+    LetterUnit,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Reading {
+    pub(crate) sense: Sense,
+    pub(crate) value: Value,
+}
+
+/// An answer that was read: its bare text and its readings.
+#[derive(Clone, Debug)]
+pub(crate) struct Answer {
+    pub(crate) text: String,
+    pub(crate) readings: Vec<Reading>,
+}
+
+impl Answer {
+    /// Words of a text answer; none for mathematics.
+    pub(crate) fn num_words(&self) -> usize {
+        match self.readings.first().map(|reading| &reading.value) {
+            Some(Value::Text(text)) => text.split(' ').count(),
+            _ => 0,
+        }
+    }
+
+    /// True for a formula, a bracket or an equation: no text and no list.
+    pub(crate) fn is_one_formula(&self) -> bool {
+        matches!(
+            self.readings.first().map(|reading| &reading.value),
+            Some(
+                Value::Expr(_)
+                    | Value::Quantity(..)
+                    | Value::Percent(_)
+                    | Value::Group(..)
+                    | Value::Set(_)
+                    | Value::SetOp(..)
+                    | Value::Assign(..)
+                    | Value::Chain(..)
+                    | Value::Ratio(_)
+                    | Value::Matrix(_)
+            )
+        )
+    }
+}
+
+/// Longest text of words that counts as an answer and not as prose.
+const MAX_WORDS: usize = 12;
+
+/// Reads a bare answer.
+pub(crate) fn read(text: &str, policy: &Policy) -> Result<Answer, Reason> {
+    if text.len() > policy.limits.answer_bytes {
+        return Err(Reason::AnswerTooLarge);
+    }
+    let bare = undress(text, &policy.limits);
+    if bare.is_empty() {
+        return Err(Reason::EmptyAnswer);
+    }
+    let mut tokens = lex(bare, &policy.limits)?;
+    // `= 5` and `≈ 5` begin with what stands before the answer.
+    if tokens.len() > 1
+        && tokens.first().is_some_and(|token| {
+            matches!(
+                token.kind,
+                Kind::Mark('=') | Kind::Command("approx" | "therefore")
+            )
+        })
+    {
+        tokens.remove(0);
+    }
+    quads(&mut tokens);
+    if tokens.is_empty() {
+        return Err(Reason::EmptyAnswer);
+    }
+    let readings = readings(&tokens, policy)?;
+    Ok(Answer {
+        text: String::from(bare),
+        readings,
+    })
+}
+
+/// Wide spaces separate only where nothing else does.
+fn quads(tokens: &mut Vec<Token<'_>>) {
+    let is_border = |token: Option<&Token<'_>>| {
+        token.is_none_or(|token| {
+            token.is_text
+                || matches!(
+                    token.kind,
+                    Kind::Mark(
+                        ',' | ';'
+                            | '&'
+                            | '('
+                            | ')'
+                            | '['
+                            | ']'
+                            | '{'
+                            | '}'
+                            | '='
+                            | '<'
+                            | '>'
+                            | ':'
+                            | '|'
+                            | '%'
+                    ) | Kind::Word(_)
+                        | Kind::Quad
+                        | Kind::Row
+                        | Kind::Begin(_)
+                        | Kind::End(_)
+                        | Kind::SetBrace(_)
+                        | Kind::Command(
+                            "land"
+                                | "lor"
+                                | "le"
+                                | "ge"
+                                | "ne"
+                                | "in"
+                                | "cup"
+                                | "cap"
+                                | "pmod"
+                                | "forall"
+                                | "implies"
+                                | "iff"
+                        )
+                )
+        })
+    };
+    let is_word = |token: Option<&Token<'_>>| {
+        token.is_some_and(
+            |t| matches!(t.kind, Kind::Word(w) if w.chars().count() == 1 && !t.is_text),
+        )
+    };
+    let keep: Vec<bool> = (0..tokens.len())
+        .map(|index| {
+            let is_quad = tokens
+                .get(index)
+                .is_some_and(|token| token.kind == Kind::Quad);
+            let before = index.checked_sub(1).and_then(|before| tokens.get(before));
+            let after = tokens.get(index.saturating_add(1));
+            let separates = (!is_border(before)
+                || is_word(before)
+                || matches!(before, Some(t) if matches!(t.kind, Kind::Mark(')' | ']' | '}'))))
+                && (!is_border(after)
+                    || is_word(after)
+                    || matches!(after, Some(t) if matches!(t.kind, Kind::Mark('(' | '['))));
+            !is_quad || separates
+        })
+        .collect();
+    let mut index = 0usize;
+    tokens.retain(|_| {
+        let is_kept = keep.get(index).copied().unwrap_or(true);
+        index = index.saturating_add(1);
+        is_kept
+    });
+}
+
+fn readings(tokens: &[Token<'_>], policy: &Policy) -> Result<Vec<Reading>, Reason> {
+    let plain = |value: Value| Reading {
+        sense: Sense::Plain,
+        value,
+    };
+    if let Some(value) = choice(tokens) {
+        let mut readings = vec![plain(value)];
+        if let Some(rest) = tokens.get(3..).filter(|rest| !rest.is_empty())
+            && let Ok(value) = parse(rest, Comma::Plain, policy)
+        {
+            readings.push(Reading {
+                sense: Sense::AfterChoice,
+                value,
+            });
+        }
+        return Ok(readings);
+    }
+    if let Some(text) = words(tokens, policy) {
+        return Ok(vec![plain(Value::Text(text?))]);
+    }
+    let mut approximation = None;
+    let first = parse_with(tokens, Comma::Plain, policy, &mut approximation);
+    let mut readings = Vec::new();
+    match first {
+        Ok(value) => readings.push(plain(value)),
+        Err(reason) if !has_plain_comma(tokens) => return Err(reason),
+        Err(_) => {}
+    }
+    if let Some(value) = approximation {
+        readings.push(Reading {
+            sense: Sense::Approximation,
+            value,
+        });
+    }
+    if has_plain_comma(tokens) {
+        for (comma, sense) in [
+            (Comma::List, Sense::CommaList),
+            (Comma::Decimal, Sense::CommaDecimal),
+        ] {
+            if let Ok(value) = parse(tokens, comma, policy)
+                && readings.iter().all(|known| known.value != value)
+            {
+                readings.push(Reading { sense, value });
+            }
+        }
+    }
+    if let Some(value) = letter_unit(tokens, policy) {
+        readings.push(Reading {
+            sense: Sense::LetterUnit,
+            value,
+        });
+    }
+    if readings.is_empty() {
+        return Err(Reason::AnswerUnparsable);
+    }
+    Ok(readings)
+}
+
+fn parse(tokens: &[Token<'_>], comma: Comma, policy: &Policy) -> Result<Value, Reason> {
+    parse_with(tokens, comma, policy, &mut None)
+}
+
+fn parse_with(
+    tokens: &[Token<'_>],
+    comma: Comma,
+    policy: &Policy,
+    approximation: &mut Option<Value>,
+) -> Result<Value, Reason> {
+    let mut parser = Parser::new(tokens.to_vec(), comma, &policy.limits);
+    let value = parser.list()?;
+    if !parser.is_at_end() || parser.currency.is_some() {
+        return Err(Reason::AnswerUnparsable);
+    }
+    if matches!(&value, Value::Text(text) if text == super::item::ELLIPSIS) {
+        return Err(Reason::AnswerUnparsable);
+    }
+    // The common case needs no comparison.
+    if matches!(
+        value,
+        Value::Expr(Expr::Number(_) | Expr::Decimal(_) | Expr::Name(_))
+    ) {
+        return Ok(value);
+    }
+    let mut comparer = Comparer::new(policy);
+    settle(value, &mut parser.builder, &mut comparer, approximation)
+}
+
+/// Digits, a comma, digits, with no blank between and outside brackets.
+fn has_plain_comma(tokens: &[Token<'_>]) -> bool {
+    tokens.windows(3).any(|part| {
+        matches!(part, [a, b, c]
+            if matches!(a.kind, Kind::Digits(_))
+                && b.kind == Kind::Mark(',')
+                && b.gap == Gap::None
+                && matches!(c.kind, Kind::Digits(_))
+                && c.gap == Gap::None)
+    })
+}
+
+/// `(B) …`, `B)`, `B.`, "option B": a letter that can only be a choice.
+fn choice(tokens: &[Token<'_>]) -> Option<Value> {
+    let letter = |kind: Option<Kind<'_>>| match kind {
+        Some(Kind::Word(word)) => {
+            let mut chars = word.chars();
+            let first = chars.next().filter(|c| c.is_ascii_uppercase())?;
+            chars.next().is_none().then_some(first)
+        }
+        _ => None,
+    };
+    let kind = |index: usize| tokens.get(index).map(|token| token.kind);
+    let is_open = kind(0) == Some(Kind::Mark('('));
+    if is_open && kind(2) == Some(Kind::Mark(')')) {
+        let found = letter(kind(1))?;
+        // `(A)(B)` and `(A) + 1` are no choices; `(A) 5` and `(A)` are.
+        let is_free = tokens.len() == 3
+            || tokens.get(3).is_some_and(|token| {
+                token.gap == Gap::Blank
+                    && !matches!(
+                        token.kind,
+                        Kind::Mark('+' | '-' | '=' | '(' | '*' | '/' | '^' | '<' | '>' | ',')
+                    )
+            });
+        return is_free.then_some(Value::Choice(found));
+    }
+    if tokens.len() == 2 && matches!(kind(1), Some(Kind::Mark(')' | '.' | ':'))) {
+        return letter(kind(0)).map(Value::Choice);
+    }
+    let is_named = matches!(kind(0), Some(Kind::Word(word)) if matches!(word.to_ascii_lowercase().as_str(), "option" | "choice" | "answer"));
+    match tokens.len() {
+        2 if is_named => letter(kind(1)).map(Value::Choice),
+        4 if is_named && kind(1) == Some(Kind::Mark('(')) && kind(3) == Some(Kind::Mark(')')) => {
+            letter(kind(2)).map(Value::Choice)
+        }
+        _ => None,
+    }
+}
+
+/// A text, if the answer consists of words; an error if it is prose.
+fn words(tokens: &[Token<'_>], policy: &Policy) -> Option<Result<String, Reason>> {
+    let mut count = 0usize;
+    let mut num_long = 0usize;
+    let has_month = tokens
+        .iter()
+        .any(|token| matches!(token.kind, Kind::Word(word) if is_month(word)));
+    for token in tokens {
+        match token.kind {
+            Kind::Word(word) => {
+                count = count.saturating_add(1);
+                let is_long = word.chars().count() > 1;
+                num_long = num_long.saturating_add(usize::from(is_long));
+            }
+            Kind::Digits(_) if has_month => {}
+            Kind::Mark('-' | '\'' | '.' | ',' | '?' | '!' | '"' | '“' | '”' | ':' | '/') => {}
+            _ => return None,
+        }
+    }
+    let first = match tokens {
+        [only] => match only.kind {
+            Kind::Word(word) => {
+                let is_formula = is_operand_word(word) || !is_text_word(word, only.is_text);
+                if is_formula {
+                    return None;
+                }
+                word
+            }
+            _ => return None,
+        },
+        [first, ..] => match first.kind {
+            Kind::Word(word) => word,
+            _ => return None,
+        },
+        [] => return None,
+    };
+    let has_formula_word = tokens.iter().any(
+        |token| matches!(token.kind, Kind::Word(word) if word.len() > 1 && is_operand_word(word)),
+    );
+    // `a-b` and `x, y` are formulas; so is what holds a function.
+    if num_long == 0 || (has_formula_word && num_long < 3) || is_list_of_names(tokens) {
+        return None;
+    }
+    let _ = first;
+    if count > MAX_WORDS {
+        return Some(Err(Reason::AnswerUnparsable));
+    }
+    Some(Ok(levelled(tokens, policy)))
+}
+
+/// Words of a formula: single letters and short products, with marks between.
+fn is_list_of_names(tokens: &[Token<'_>]) -> bool {
+    tokens.iter().all(|token| match token.kind {
+        Kind::Word(word) => !is_text_word(word, token.is_text) || matches!(word, "and" | "or"),
+        _ => true,
+    })
+}
+
+/// True for a word of a language: upright, or too long to be a product of names.
+fn is_text_word(word: &str, is_text: bool) -> bool {
+    let length = word.chars().count();
+    let is_upper = word.chars().all(char::is_uppercase);
+    if length == 1 {
+        return false;
+    }
+    if is_upper && length <= 3 {
+        return false;
+    }
+    (is_text && length > 1) || !crate::parse::words::is_product_of_names(word)
+}
+
+/// Dates are texts with numbers in them.
+fn is_month(word: &str) -> bool {
+    const MONTHS: &[&str] = &[
+        "January",
+        "February",
+        "March",
+        "April",
+        "May",
+        "June",
+        "July",
+        "August",
+        "September",
+        "October",
+        "November",
+        "December",
+    ];
+    MONTHS.contains(&word)
+}
+
+fn levelled(tokens: &[Token<'_>], policy: &Policy) -> String {
+    use crate::policy::TextCase;
+    let mut text = String::new();
+    for token in tokens {
+        let (Kind::Word(word) | Kind::Digits(word)) = token.kind else {
+            continue;
+        };
+        let folded = match policy.text_case {
+            TextCase::Fold => word.to_lowercase(),
+            TextCase::Exact => String::from(word),
+        };
+        if tokens.len() > 1 && matches!(folded.as_str(), "a" | "an" | "the") {
+            continue;
+        }
+        if !text.is_empty() {
+            text.push(' ');
+        }
+        text.push_str(&folded);
+    }
+    text
+}
+
+/// `5 m`, `9.8 m/s^2`: behind a number and a blank, letters that are units as a whole.
+fn letter_unit(tokens: &[Token<'_>], policy: &Policy) -> Option<Value> {
+    let start = tokens.windows(2).position(|pair| {
+        matches!(pair, [number, letter]
+            if matches!(number.kind, Kind::Digits(_) | Kind::Mark('}' | ')'))
+                && letter.gap == Gap::Blank
+                && !letter.is_text
+                && matches!(letter.kind, Kind::Word(word) if word.chars().count() == 1))
+    })?;
+    let mut upright = tokens.to_vec();
+    for token in upright.iter_mut().skip(start.saturating_add(1)) {
+        token.is_text = true;
+    }
+    match parse(&upright, Comma::Plain, policy) {
+        Ok(value @ Value::Quantity(..)) => Some(value),
+        _ => None,
+    }
+}
