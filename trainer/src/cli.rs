@@ -441,6 +441,12 @@ pub struct DoctorArgs {
     /// Print the names of the embedded recipes instead
     #[arg(long, conflicts_with = "metrics")]
     pub recipes: bool,
+    /// Hold every working backend, or that of --backend, against the CPU; minutes on a new GPU
+    #[arg(long, conflicts_with_all = ["metrics", "recipes"])]
+    pub self_test: bool,
+    /// The backend of the self-test
+    #[arg(long, value_name = "NAME", requires = "self_test")]
+    pub backend: Option<BackendKind>,
 }
 
 #[cfg(test)]

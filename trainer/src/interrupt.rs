@@ -1,7 +1,7 @@
 //! Ctrl-C: the first one lets the step finish and saves; the second one ends the process.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 /// A flag that Ctrl-C sets.
 #[derive(Clone, Debug, Default)]
@@ -13,9 +13,14 @@ impl Interrupt {
         Self::default()
     }
 
-    /// A flag that the process's interrupt signal sets. Without a handler (one is installed
-    /// already) the signal ends the process at once, as usual.
+    /// The flag that the process's interrupt signal sets; the same one on every call. Where no
+    /// handler can be installed, the signal ends the process at once, as usual.
     pub fn on_ctrl_c() -> Self {
+        static FLAG: OnceLock<Interrupt> = OnceLock::new();
+        FLAG.get_or_init(Self::install).clone()
+    }
+
+    fn install() -> Self {
         let flag = Self::default();
         let set = flag.clone();
         let installed = ctrlc::set_handler(move || {

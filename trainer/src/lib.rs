@@ -45,6 +45,7 @@ pub mod run_dir;
 pub mod run_log;
 pub mod seed;
 pub mod selection;
+pub mod self_test;
 pub mod session;
 pub mod sft;
 pub mod state;

@@ -33,7 +33,9 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Bounds(args) => bounds::run(&args, &mut io::stdout().lock())?,
         Command::Certify(args) => certify::run(&args, &mut io::stdout().lock())?,
         Command::Plan(args) => plan::run(&args, &mut io::stdout().lock())?,
-        Command::Doctor(args) => print!("{}", doctor::doctor(&args)),
+        Command::Doctor(args) => {
+            return doctor::run(&args, &mut io::stdout().lock()).map(ExitCode::from);
+        }
         Command::Grade(args) => {
             return grade::run(&args, &mut io::stdout().lock()).map(ExitCode::from);
         }

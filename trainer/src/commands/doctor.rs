@@ -1,15 +1,18 @@
 //! `trainer doctor`: what this binary and this machine can do, and what to change.
 
 use std::fmt;
+use std::io;
 use std::num::NonZero;
 use std::path::Path;
 use std::thread;
 
-use rlvr_backends::{BackendKind, device};
+use rlvr_backends::{BackendKind, compiled, device};
 
 use crate::cli::DoctorArgs;
 use crate::config::recipe_names;
+use crate::failure::Failure;
 use crate::metrics::{host_total_bytes, metric_table};
+use crate::self_test::self_test;
 
 /// Version of Burn that this binary is built with; equal to the pinned one (tested).
 pub const BURN_VERSION: &str = "0.22.1";
@@ -45,8 +48,26 @@ pub struct Report {
     pub is_optimised: bool,
 }
 
-/// The text that the command prints.
-pub fn doctor(args: &DoctorArgs) -> String {
+/// Prints what was asked for; the exit code is 1 if a self-test failed.
+///
+/// # Errors
+/// If a backend of the self-test cannot be used, or nothing can be printed.
+pub fn run(args: &DoctorArgs, out: &mut impl io::Write) -> Result<u8, Failure> {
+    if !args.self_test {
+        write!(out, "{}", doctor(args)).map_err(Failure::run)?;
+        return Ok(0);
+    }
+    let mut is_passed = true;
+    for kind in args.backend.map_or_else(compiled, |kind| vec![kind]) {
+        let found = self_test(kind)?;
+        write!(out, "{found}").map_err(Failure::run)?;
+        is_passed &= found.is_passed();
+    }
+    Ok(u8::from(!is_passed))
+}
+
+/// The report or table that the command prints.
+fn doctor(args: &DoctorArgs) -> String {
     if args.metrics {
         return metric_table();
     }
@@ -238,12 +259,12 @@ mod tests {
     fn the_lists_are_printed_alone() {
         let metrics = DoctorArgs {
             metrics: true,
-            recipes: false,
+            ..DoctorArgs::default()
         };
         assert!(doctor(&metrics).contains("| `reward_mean` | 1 |"));
         let recipes = DoctorArgs {
-            metrics: false,
             recipes: true,
+            ..DoctorArgs::default()
         };
         assert!(doctor(&recipes).lines().any(|line| line == "tiny"));
     }
