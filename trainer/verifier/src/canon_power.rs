@@ -20,6 +20,9 @@ const LARGEST_DIVISOR: u32 = 1000;
 /// A power of a sum is multiplied out up to this exponent.
 const LARGEST_EXPONENT: i64 = 64;
 
+/// A larger number counts as a prime.
+const LARGEST_ROOT: usize = 512;
+
 /// A part of the base of a power.
 struct Part<'a> {
     /// The text that identifies it.
@@ -254,6 +257,9 @@ fn gcd(a: u32, b: u32) -> u32 {
 
 /// The smallest root of a perfect square or cube, and its exponent.
 fn perfect_power(number: UBig) -> (UBig, u32) {
+    if number.bit_len() > LARGEST_ROOT {
+        return (number, 1);
+    }
     for exponent in [2u32, 3, 5] {
         let root = number.nth_root(exponent as usize);
         if root.pow(exponent as usize) == number {

@@ -242,12 +242,19 @@ fn alone(text: &str, policy: &Policy) -> Option<Option<Answer>> {
     }
 }
 
+/// A longer tail of a sentence is no expression.
+const MAX_TAIL: usize = 256;
+
 /// Words at the end of a sentence that are tried as one expression.
 const MAX_TRIES: usize = 12;
 
 /// Rule 6: the expression that ends the last sentence with a value in it, or the last number.
 fn last_free<'a>(text: &'a str, policy: &Policy) -> Option<&'a str> {
     let value = last_value(text);
+    // Many tries share the steps of one reading.
+    let mut policy = *policy;
+    policy.limits.steps /= MAX_TRIES as u64;
+    policy.limits.answer_bytes = policy.limits.answer_bytes.min(MAX_TAIL);
     let line = text.trim_end().lines().next_back().unwrap_or("");
     let end = line.trim_end_matches(['.', '!', '*', ' ']);
     // Blanks before which an expression may start, the last ones first.
@@ -262,7 +269,7 @@ fn last_free<'a>(text: &'a str, policy: &Policy) -> Option<&'a str> {
             || tail.chars().nth(1).is_none_or(|c| !c.is_alphabetic());
         let is_value =
             tail.contains(|c: char| c.is_ascii_digit() || c == '\\' || c == '=' || c == '^');
-        if starts && is_value && read(tail, policy).is_ok_and(|answer| answer.is_one_formula()) {
+        if starts && is_value && read(tail, &policy).is_ok_and(|answer| answer.is_one_formula()) {
             return Some(tail);
         }
     }

@@ -23,6 +23,9 @@ pub(crate) struct Builder {
     pub(crate) budget: Budget,
 }
 
+/// Products that the reduction of a quotient costs.
+const REDUCTION: usize = 4;
+
 pub(crate) fn number(value: i64) -> Expr {
     Expr::Number(RBig::from(IBig::from(value)))
 }
@@ -73,10 +76,17 @@ fn unparsable<T>() -> Built<T> {
 
 impl Builder {
     fn charge(&mut self, a: &RBig, b: &RBig) -> Built<()> {
-        let bits = |value: &RBig| crate::number::size_bits(value);
-        self.budget
-            .charge_bits(bits(a), bits(b))
-            .map_err(|_| Reason::AnswerTooLarge)
+        let (left, right) = (crate::number::size_bits(a), crate::number::size_bits(b));
+        if left.max(right) > self.integer_bits.saturating_mul(2) {
+            return Err(Reason::AnswerTooLarge);
+        }
+        // Sums and products of quotients are reduced, which costs several products.
+        for _ in 0..REDUCTION {
+            self.budget
+                .charge_bits(left, right)
+                .map_err(|_| Reason::AnswerTooLarge)?;
+        }
+        Ok(())
     }
 
     pub(crate) fn sum(&mut self, terms: Vec<Expr>) -> Built<Expr> {

@@ -132,13 +132,10 @@ pub(crate) fn power(base: &RBig, exponent: i64, limit_bits: usize) -> Option<RBi
     if size.saturating_sub(1).checked_mul(magnitude)? > limit_bits {
         return None;
     }
-    let top = base.numerator().pow(magnitude);
-    let bottom = base.denominator().pow(magnitude);
-    Some(if exponent > 0 {
-        RBig::from_parts(top, bottom)
-    } else {
-        RBig::from_parts_signed(IBig::from(bottom), top)
-    })
+    // A reduced quotient stays reduced.
+    isize::try_from(exponent)
+        .ok()
+        .map(|exponent| base.pow(exponent))
 }
 
 /// Bits of the larger part of a rational.
@@ -168,7 +165,8 @@ pub(crate) fn factorial(
     let mut product = UBig::ONE;
     let mut factor = n;
     while factor > 1 {
-        budget.charge_bits(product.bit_len(), 0)?;
+        // A product with one word is cheap.
+        budget.charge((product.bit_len() / 512) as u64 + 4)?;
         product *= factor;
         if product.bit_len() > limit_bits {
             return Ok(None);

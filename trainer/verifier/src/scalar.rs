@@ -56,9 +56,13 @@ enum Seen {
 
 impl<'p> Comparer<'p> {
     pub(crate) fn new(policy: &'p Policy) -> Self {
+        Self::with_steps(policy, policy.limits.steps)
+    }
+
+    pub(crate) fn with_steps(policy: &'p Policy, steps: u64) -> Self {
         Self {
             policy,
-            evaluator: Evaluator::new(policy.limits.steps),
+            evaluator: Evaluator::new(steps),
             opaque: BTreeMap::new(),
         }
     }

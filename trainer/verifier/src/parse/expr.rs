@@ -90,13 +90,6 @@ impl<'a> Parser<'a> {
                 _ => return Ok(left),
             };
             self.bump();
-            // `a ** b` is a power.
-            if !is_division && self.peek() == Some(Kind::Mark('*')) && self.gap(0) == Gap::None {
-                self.bump();
-                let right = self.operand()?;
-                left = self.builder.power(left, right)?;
-                continue;
-            }
             let right = self.operand()?;
             left = if is_division {
                 self.builder.quotient(left, right)?
@@ -194,6 +187,12 @@ impl<'a> Parser<'a> {
                     self.bump();
                     value = self.builder.apply(Function::Degree, vec![value])?;
                 }
+                // `a ** b` is a power.
+                Some(Kind::Mark('*')) if self.is_double_star() => {
+                    self.skip(2);
+                    let exponent = self.nested(Self::operand)?;
+                    value = self.raise(value, exponent)?;
+                }
                 Some(Kind::Mark('^')) => {
                     if self.is_degree_sign() {
                         value = self.builder.apply(Function::Degree, vec![value])?;
@@ -206,6 +205,10 @@ impl<'a> Parser<'a> {
                 _ => return Ok(value),
             }
         }
+    }
+
+    fn is_double_star(&self) -> bool {
+        self.peek_at(1) == Some(Kind::Mark('*')) && self.gap(1) == Gap::None
     }
 
     /// A power of a function's name was read before; the power of an angle is none.

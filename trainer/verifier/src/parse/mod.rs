@@ -21,6 +21,9 @@ use crate::lex::{Gap, Kind, Token};
 use crate::policy::Limits;
 use crate::verdict::Reason;
 
+/// An answer is read up to four times, on two sides: each time has this part of the steps.
+pub(crate) const READING_PART: u64 = 4;
+
 /// How a comma between digits is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Comma {
@@ -78,7 +81,7 @@ impl<'a> Parser<'a> {
             limits: *limits,
             builder: Builder {
                 integer_bits: limits.integer_bits,
-                budget: Budget::new(limits.steps),
+                budget: Budget::new(limits.steps / READING_PART),
             },
         }
     }

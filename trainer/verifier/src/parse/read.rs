@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 use crate::dress::undress;
 use crate::lex::{Gap, Kind, Token, lex};
 use crate::parse::words::is_operand_word;
-use crate::parse::{Comma, Parser};
+use crate::parse::{Comma, Parser, READING_PART};
 use crate::policy::Policy;
 use crate::scalar::Comparer;
 use crate::settle::settle;
@@ -265,7 +265,7 @@ fn parse_with(
     ) {
         return Ok(value);
     }
-    let mut comparer = Comparer::new(policy);
+    let mut comparer = Comparer::with_steps(policy, policy.limits.steps / READING_PART);
     settle(value, &mut parser.builder, &mut comparer, approximation)
 }
 
