@@ -54,7 +54,7 @@ pub enum LossKl {
     K3,
     /// [`KlEstimator::Abs`].
     Abs,
-    /// KL(policy‖ref) summed over the vocabulary ([`exact_kl`](crate::exact_kl)): no sampling
+    /// KL(policy‖ref) summed over the vocabulary ([`exact_kl()`](crate::exact_kl())): no sampling
     /// noise at a position, value and gradient of the same divergence, for one more pass through
     /// both heads.
     Exact,

@@ -50,7 +50,10 @@ struct DecodeBlock {
 /// with few columns is worth two threads only if it has enough rows.
 #[derive(Debug)]
 enum Projections<const N: usize> {
-    Joined { all: Projection, rows: [usize; N] },
+    Joined {
+        all: Box<Projection>,
+        rows: [usize; N],
+    },
     Apart([Projection; N]),
 }
 
@@ -211,6 +214,7 @@ impl<const N: usize> Projections<N> {
             weight: transposed(Tensor::cat(weights.to_vec(), 1)),
             bias: biases.map(|biases| Tensor::cat(biases, 0).unsqueeze_dim(1)),
         };
+        let all = Box::new(all);
         Self::Joined { all, rows }
     }
 
