@@ -1,0 +1,92 @@
+"""TRL's GRPOTrainer on the task of the recipe smollm2-add1: seconds and CPU seconds of a step, peak memory.
+
+One-digit sums after three worked chat turns, the bare number as answer; f32 on the CPU, no KL term, one
+update per step: what `trainer --recipe smollm2-add1` does. The first step is warm-up and left out.
+
+    command   python3 benches/compare/trl_add1.py FOLDER [STEPS]
+    versions  Python 3.11, torch 2.15.0 (CPU), transformers 5.23.0, trl 1.16
+"""
+
+import random
+import resource
+import statistics
+import sys
+import time
+
+import torch
+from datasets import Dataset
+from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
+from trl import GRPOConfig, GRPOTrainer
+
+PROMPTS, GROUP, NEW_TOKENS, THREADS = 4, 8, 8, 2
+SHOTS = [("What is 3 + 4?", "7"), ("What is 25 - 12?", "13"), ("What is 6 * 2?", "12")]
+
+
+def problem(rng):
+    a, b = rng.randint(0, 9), rng.randint(0, 9)
+    turns = [
+        {"role": role, "content": text}
+        for shot in SHOTS
+        for role, text in zip(("user", "assistant"), shot, strict=True)
+    ]
+    turns.append({"role": "user", "content": f"What is {a} + {b}?"})
+    return {"prompt": turns, "answer": str(a + b)}
+
+
+def is_right(completions, answer, **_):
+    texts = (completion[0]["content"].strip() for completion in completions)
+    return [float(text == right) for text, right in zip(texts, answer, strict=True)]
+
+
+class Clock(TrainerCallback):
+    def __init__(self):
+        self.marks = []
+
+    def on_log(self, *_, **__):
+        self.marks.append((time.perf_counter(), time.process_time()))
+
+
+def main():
+    folder, steps = sys.argv[1], int(sys.argv[2]) if len(sys.argv) > 2 else 4
+    torch.set_num_threads(THREADS)
+    rng = random.Random(17)
+    config = GRPOConfig(
+        output_dir="trl_add1",
+        use_cpu=True,
+        bf16=False,
+        per_device_train_batch_size=PROMPTS * GROUP,
+        num_generations=GROUP,
+        max_completion_length=NEW_TOKENS,
+        learning_rate=1e-5,
+        lr_scheduler_type="constant",
+        gradient_checkpointing=False,
+        beta=0.0,
+        max_steps=steps,
+        logging_steps=1,
+        save_strategy="no",
+        report_to=[],
+        seed=17,
+        disable_tqdm=True,
+        dataloader_pin_memory=False,
+    )
+    clock = Clock()
+    trainer = GRPOTrainer(
+        model=AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32),
+        reward_funcs=is_right,
+        args=config,
+        train_dataset=Dataset.from_list([problem(rng) for _ in range(1024)]),
+        processing_class=AutoTokenizer.from_pretrained(folder, padding_side="left"),
+        callbacks=[clock],
+    )
+    trainer.train()
+    # One mark per step, then one at the end of training.
+    marks = clock.marks[:steps]
+    pairs = list(zip(marks, marks[1:], strict=False))
+    wall = statistics.median(after[0] - before[0] for before, after in pairs)
+    cpu = statistics.median(after[1] - before[1] for before, after in pairs)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    print(f"TRL: {wall:.1f} s a step, {cpu:.1f} CPU seconds, peak {peak:.1f} GiB, {len(pairs)} steps")
+
+
+if __name__ == "__main__":
+    main()
