@@ -17,6 +17,12 @@ use crate::budget::{Budget, Exhausted};
 use crate::number::{power, size_bits};
 use crate::tree::{Expr, Function};
 
+/// Longest text of an opaque atom, in bytes.
+const MAX_KEY: usize = 2048;
+
+/// Most nodes of a formula that is kept for an opaque atom.
+const MAX_NODES: usize = 200;
+
 /// What a monomial is a product of.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Atom {
@@ -127,8 +133,14 @@ impl Poly {
     }
 
     /// The text that identifies the polynomial.
-    pub(crate) fn write(&self, text: &mut String) {
+    ///
+    /// # Errors
+    /// `TooLarge` for a long text: powers in exponents would double it at each level.
+    pub(crate) fn write(&self, text: &mut String) -> Formed<()> {
         for (monomial, coefficient) in &self.0 {
+            if text.len() > MAX_KEY || size_bits(coefficient) > MAX_KEY {
+                return Err(NoForm::TooLarge);
+            }
             let _ = write!(
                 text,
                 "{}/{}",
@@ -148,6 +160,7 @@ impl Poly {
             }
             text.push('+');
         }
+        Ok(())
     }
 }
 
@@ -160,14 +173,14 @@ impl Form {
     }
 
     /// The text that identifies the form.
-    pub(crate) fn key(&self) -> String {
+    pub(crate) fn key(&self) -> Formed<String> {
         let mut text = String::new();
-        self.top.write(&mut text);
+        self.top.write(&mut text)?;
         if self.bottom.as_constant() != Some(RBig::ONE) {
             text.push('|');
-            self.bottom.write(&mut text);
+            self.bottom.write(&mut text)?;
         }
-        text
+        Ok(text)
     }
 }
 
@@ -292,9 +305,25 @@ impl Canon<'_> {
     }
 
     /// An atom that is known by the text of its canonical form.
-    pub(crate) fn opaque_atom(&mut self, key: String, formula: Expr, exponent: u32) -> Poly {
-        self.opaque.entry(key.clone()).or_insert(formula);
-        Poly::atom(Atom::Opaque(key), exponent)
+    ///
+    /// # Errors
+    /// `TooLarge` if the text is long; `Exhausted` if the steps are spent.
+    pub(crate) fn opaque_atom(
+        &mut self,
+        key: String,
+        formula: Option<Expr>,
+        exponent: u32,
+    ) -> Formed<Poly> {
+        if key.len() > MAX_KEY {
+            return Err(NoForm::TooLarge);
+        }
+        self.budget.charge((key.len() / 2) as u64)?;
+        // Formulas share no parts: a large one is not kept, or nested powers would double it.
+        let formula = formula.filter(|formula| has_at_most(formula, MAX_NODES).is_some());
+        if let Some(formula) = formula {
+            self.opaque.entry(key.clone()).or_insert(formula);
+        }
+        Ok(Poly::atom(Atom::Opaque(key), exponent))
     }
 
     fn apply(&mut self, function: &Function, arguments: &[Expr]) -> Formed<Form> {
@@ -314,12 +343,25 @@ impl Canon<'_> {
         };
         key.push('(');
         for argument in arguments {
-            key.push_str(&self.form(argument)?.key());
+            key.push_str(&self.form(argument)?.key()?);
             key.push(';');
         }
         key.push(')');
         let formula = Expr::Apply(function.clone(), arguments.to_vec());
-        Ok(Form::of(self.opaque_atom(key, formula, 1)))
+        Ok(Form::of(self.opaque_atom(key, Some(formula), 1)?))
+    }
+}
+
+/// What is left of a number of nodes once a formula has taken its own; none if it has more.
+fn has_at_most(expr: &Expr, nodes: usize) -> Option<usize> {
+    let left = nodes.checked_sub(1)?;
+    match expr {
+        Expr::Sum(parts) | Expr::Product(parts) | Expr::Apply(_, parts) => parts
+            .iter()
+            .try_fold(left, |left, part| has_at_most(part, left)),
+        Expr::Power(base, exponent) => has_at_most(exponent, has_at_most(base, left)?),
+        Expr::PlusMinus(_, inner) => has_at_most(inner, left),
+        _ => Some(left),
     }
 }
 

@@ -55,9 +55,9 @@ impl Canon<'_> {
                 self.split_power(formula, &base, &exponent.top, &bottom)
             }
             _ => {
-                let key = alloc::format!("({})^({})", base.key(), exponent.key());
+                let key = alloc::format!("({})^({})", base.key()?, exponent.key()?);
                 let power = Expr::Power(Box::new(formula.clone()), Box::new(written.clone()));
-                Ok(Form::of(self.opaque_atom(key, power, 1)))
+                Ok(Form::of(self.opaque_atom(key, Some(power), 1)?))
             }
         }
     }
@@ -108,12 +108,12 @@ impl Canon<'_> {
     fn prime_parts(&mut self, base: &Form) -> Formed<Vec<(String, i64, Option<Expr>)>> {
         let rational = base.top.as_constant().zip(base.bottom.as_constant());
         let Some((top, bottom)) = rational.filter(|(_, bottom)| !bottom.is_zero()) else {
-            let is_euler = base.key() == Form::of(Poly::atom(Atom::Euler, 1)).key();
-            return Ok(vec![(base.key(), 1, is_euler.then_some(Expr::Euler))]);
+            let is_euler = base.top == Poly::atom(Atom::Euler, 1) && base.bottom == Poly::one();
+            return Ok(vec![(base.key()?, 1, is_euler.then_some(Expr::Euler))]);
         };
         let value = top / bottom;
         if value <= RBig::ZERO {
-            return Ok(vec![(base.key(), 1, None)]);
+            return Ok(vec![(base.key()?, 1, None)]);
         }
         let mut parts = Vec::new();
         for (number, sign) in [
@@ -150,14 +150,14 @@ impl Canon<'_> {
         let unit = RBig::from_parts(IBig::ONE, total.denominator().clone());
         exponent.insert(monomial.clone(), unit);
         let mut text = alloc::format!("({})^(", part.key);
-        exponent.write(&mut text);
+        exponent.write(&mut text)?;
         text.push(')');
         let count = i64::try_from(total.numerator()).map_err(|_| NoForm::TooLarge)?;
         let magnitude = u32::try_from(count.unsigned_abs()).map_err(|_| NoForm::TooLarge)?;
         let base = part.known.as_ref().unwrap_or(part.formula).clone();
-        let power = to_expr(&exponent, self.opaque).ok_or(NoForm::TooLarge)?;
-        let power = Expr::Power(Box::new(base), Box::new(power));
-        let atom = self.opaque_atom(text, power, magnitude);
+        let power = to_expr(&exponent, self.opaque)
+            .map(|exponent| Expr::Power(Box::new(base), Box::new(exponent)));
+        let atom = self.opaque_atom(text, power, magnitude)?;
         Ok(if count >= 0 {
             Form::of(atom)
         } else {

@@ -49,6 +49,9 @@ impl Expr {
     }
 }
 
+/// Bits of the largest power of ten that is looked for.
+const LARGEST_TEN: usize = 1330;
+
 /// The exponent of a power of ten.
 fn ten_exponent(value: &RBig) -> Option<i32> {
     let ten = IBig::from(10);
@@ -59,9 +62,12 @@ fn ten_exponent(value: &RBig) -> Option<i32> {
     } else {
         return None;
     };
+    if crate::number::size_bits(value) > LARGEST_TEN {
+        return None;
+    }
     let mut exponent = 0i32;
     while rest > IBig::ONE {
-        if !(&rest % &ten).is_zero() || exponent > 400 {
+        if !(&rest % &ten).is_zero() {
             return None;
         }
         rest /= &ten;

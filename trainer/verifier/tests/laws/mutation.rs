@@ -226,4 +226,13 @@ fn work_is_bounded_for_long_and_deep_texts() {
             check(&grade(&text, &text, &policy), &text);
         }
     }
+    // Towers of powers, whose canonical texts would double at each level.
+    for base in ["30^{", "(x+y)^{", "2310^{1+"] {
+        for depth in [5, 20, 60] {
+            let text = format!("{}x{}", base.repeat(depth), "}".repeat(depth));
+            let other = format!("{}y{}", base.repeat(depth), "}".repeat(depth));
+            assert_ne!(equal(&text, &other, &policy).correct, Some(true), "{text}");
+            assert_ne!(equal(&text, &text, &policy).correct, Some(false), "{text}");
+        }
+    }
 }
