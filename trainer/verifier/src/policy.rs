@@ -174,7 +174,7 @@ impl Default for Limits {
             // time of 2048.
             precision: 512,
             // About 10 ms at most on one core: see the slowest inputs in the benches.
-            steps: 400_000,
+            steps: 300_000,
         }
     }
 }
