@@ -1,10 +1,11 @@
-//! The slowest verdicts of a corpus: `worst FOLDER`. Ends with an error if one takes over 10 ms.
+//! The slowest verdicts of a corpus: `worst FOLDER`. A time is measured here, never asserted: what
+//! must hold on any machine is the budget in steps.
 
 use std::time::{Duration, Instant};
 
 use rlvr_verifier::{Policy, equal, grade};
 
-/// No verdict may take longer.
+/// No verdict should take longer.
 const BAR: Duration = Duration::from_millis(10);
 
 fn main() {
@@ -28,7 +29,7 @@ fn main() {
         worst.as_secs_f64() * 1e3
     );
     if worst > BAR {
-        std::process::exit(1);
+        println!("over the bar of {} ms", BAR.as_millis());
     }
 }
 

@@ -14,7 +14,10 @@ fuzz_target!(|data: &[u8]| {
     for reason in [forward.reason, backward.reason] {
         assert_ne!(reason, Reason::InternalDefect);
     }
-    if forward.correct.is_some() && backward.correct.is_some() {
+    // Parts are compared in the order of the first answer, so a budget may end one direction before
+    // it reaches the part that decides the other.
+    let is_undecided = [forward.reason, backward.reason].contains(&Reason::Undecided);
+    if forward.correct.is_some() && backward.correct.is_some() && !is_undecided {
         assert_eq!(
             (forward.correct, forward.reason),
             (backward.correct, backward.reason)
