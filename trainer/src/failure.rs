@@ -18,22 +18,37 @@ pub enum FailureKind {
 #[error("{source}")]
 pub struct Failure {
     kind: FailureKind,
+    action: Option<String>,
     source: Box<dyn Error + Send + Sync>,
 }
 
 impl Failure {
     /// A run that failed.
     pub fn run(source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
-        let kind = FailureKind::Run;
-        let source = source.into();
-        Self { kind, source }
+        Self::new(FailureKind::Run, source.into())
     }
 
     /// Words or values that cannot be used.
     pub fn usage(source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
-        let kind = FailureKind::Usage;
-        let source = source.into();
-        Self { kind, source }
+        Self::new(FailureKind::Usage, source.into())
+    }
+
+    fn new(kind: FailureKind, source: Box<dyn Error + Send + Sync>) -> Self {
+        Self {
+            kind,
+            action: None,
+            source,
+        }
+    }
+
+    /// Says what could not be done, in words that follow "failed to", where the source only says
+    /// what is wrong.
+    #[must_use]
+    pub fn while_doing(self, action: impl Into<String>) -> Self {
+        Self {
+            action: Some(action.into()),
+            ..self
+        }
     }
 
     /// Whose move it is.
@@ -51,7 +66,10 @@ impl Failure {
 
     /// The error and its causes on one line, without the causes that an error already quotes.
     pub fn chain(&self) -> String {
-        let mut text = self.source.to_string();
+        let mut text = match &self.action {
+            Some(action) => format!("{action}: {}", self.source),
+            None => self.source.to_string(),
+        };
         let mut cause = self.source.source();
         while let Some(error) = cause {
             let words = error.to_string();
@@ -109,5 +127,12 @@ mod tests {
         assert!(chain.contains("missing.toml: "), "{chain}");
         assert_eq!(chain.matches("No such file").count(), 1, "{chain}");
         assert_eq!(Failure::run("out of luck").exit_code(), 1);
+    }
+
+    #[test]
+    fn an_action_comes_before_what_is_wrong() {
+        let failure = Failure::usage("`x` is a file").while_doing("open model `x`");
+        assert_eq!(failure.chain(), "open model `x`: `x` is a file");
+        assert_eq!(failure.exit_code(), 2);
     }
 }

@@ -38,7 +38,7 @@ impl GradeExit {
 #[derive(Debug, Error)]
 pub enum GradeError {
     /// Neither a file nor a case is given, or both are.
-    #[error("give either --input FILE, or --gold G with --answer A")]
+    #[error("grade: give either --input FILE, or --gold G with --answer A")]
     Usage,
     /// The cases cannot be read.
     #[error("read cases from {path}: {source}")]
@@ -50,7 +50,7 @@ pub enum GradeError {
     },
     /// A line is no case.
     #[error(
-        "line {line} of {path}: {reason}; each line is an object with the texts `gold` and `answer`, and perhaps an `id`"
+        "read line {line} of {path}: {reason}; each line is an object with the texts `gold` and `answer`, and perhaps an `id`"
     )]
     Line {
         /// The file.

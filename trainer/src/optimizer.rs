@@ -65,7 +65,7 @@ impl OptimizerSettings {
 
 /// The optimizer's state could not be written or read.
 #[derive(Debug, Error)]
-#[error("optimizer state: {0}")]
+#[error("move the optimizer state: {0}")]
 pub struct OptimizerStateError(String);
 
 /// AdamW over a whole module.

@@ -33,7 +33,7 @@ use crate::update::{UpdateSettings, update};
 pub enum RunError {
     /// Too many steps in a row without a finite gradient.
     #[error(
-        "loss or gradient was not finite in {steps} steps in a row (update.max_consecutive_skips); \
+        "go on: loss or gradient was not finite in {steps} steps in a row (update.max_consecutive_skips); \
          the weights of before are kept in {}: look at grad_norm, ratio_max and entropy_mean in \
          metrics.jsonl, then lower update.learning_rate or set loss.kl.clip", checkpoints.display()
     )]

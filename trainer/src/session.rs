@@ -36,8 +36,9 @@ pub struct OpenModel {
 /// If there is no such model or its folder is damaged.
 pub fn open_model(spec: &str) -> Result<OpenModel, Failure> {
     if spec != EMBEDDED_MODEL {
-        let path = hub::resolve(spec).map_err(Failure::usage)?;
-        let folder = ModelFolder::open(&path).map_err(Failure::usage)?;
+        let open = |failure: Failure| failure.while_doing(format!("open model `{spec}`"));
+        let path = hub::resolve(spec).map_err(|err| open(Failure::usage(err)))?;
+        let folder = ModelFolder::open(&path).map_err(|err| open(Failure::usage(err)))?;
         return Ok(OpenModel {
             folder,
             _unpacked: None,
@@ -167,6 +168,7 @@ impl Session {
         self.config.loss.init().map_err(|err| {
             let key = format!("loss.{}", err.key);
             Failure::usage(InvalidValue::new(&key, err.value, err.allowed))
+                .while_doing("use the configuration")
         })
     }
 
@@ -177,14 +179,15 @@ impl Session {
 }
 
 fn load_data(config: &RunConfig, folder: &ModelFolder) -> Result<RunData, Failure> {
-    let loaded = dataset::load(&config.data, config.run.seed).map_err(Failure::usage)?;
+    let loaded = dataset::load(&config.data, config.run.seed)
+        .map_err(|err| Failure::usage(err).while_doing("load the data"))?;
     let render = |problems: Vec<Problem>| {
         render_prompts(problems, folder, &config.prompt).map_err(Failure::usage)
     };
     let (train, held_out) = (render(loaded.train)?, render(loaded.held_out)?);
     if train.prompts.is_empty() {
         return Err(Failure::usage(format!(
-            "data.train = {:?}: no problem to train on",
+            "find a problem to train on in data.train = {:?}",
             config.data.train
         )));
     }

@@ -85,7 +85,7 @@ impl Run<'_> {
         let folder = &self.session.model.folder;
         let stop_id = folder.stop_ids.first().copied().ok_or_else(|| {
             Failure::usage(format!(
-                "{}: no stop token: set eos_token_id in generation_config.json",
+                "find a stop token in {}: set eos_token_id in generation_config.json",
                 folder.path.display()
             ))
         })?;

@@ -84,7 +84,10 @@ fn bad_data_names_file_and_line() {
     refused(&["--data", spec], &["data.jsonl"]);
     let good = r##"{"question": "1+1?", "answer": "two\n#### 2"}"##;
     std::fs::write(&path, format!("{good}\n{{\"question\": \n")).unwrap();
-    refused(&["--data", spec], &["data.jsonl:2"]);
+    refused(
+        &["--data", spec],
+        &["error: failed to load the data: ", "data.jsonl:2"],
+    );
     refused(&["--data", "nowhere.jsonl"], &["nowhere.jsonl"]);
 }
 
@@ -100,7 +103,10 @@ fn a_folder_without_tokenizer_is_named() {
         &["--model", folder.path().to_str().unwrap()],
         &["tokenizer.json"],
     );
-    refused(&["--model", "/no/such/model"], &["/no/such/model"]);
+    refused(
+        &["--model", "/no/such/model"],
+        &["error: failed to open model `/no/such/model`: "],
+    );
 }
 
 #[test]

@@ -37,7 +37,9 @@ pub fn run(args: &CalibrateArgs) -> Result<(), Failure> {
         std::fs::write(path, text).map_err(Failure::run)?;
     }
     let Some(found) = Calibration::of(&records) else {
-        return Err(Failure::usage("calibrate: no prompt to score"));
+        return Err(Failure::usage(
+            "calibrate without a prompt; raise --prompts or give more data",
+        ));
     };
     match args.json {
         true => println!("{}", serde_json::to_string(&found).map_err(Failure::run)?),

@@ -47,7 +47,7 @@ pub fn run(args: &CertifyArgs, out: &mut dyn Write) -> Result<(), Failure> {
     let held_out = &session.data.held_out;
     if held_out.len() < count + 2 {
         return Err(Failure::usage(format!(
-            "certify: {} held-out problems, {count} to train on and at least 2 to measure are \
+            "certify with {} held-out problems: {count} to train on and at least 2 to measure are \
              needed; set data.held_out_size",
             held_out.len()
         )));

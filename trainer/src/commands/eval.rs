@@ -19,10 +19,7 @@ pub fn run(args: &EvalArgs) -> Result<(), Failure> {
     let session = Session::open(config)?;
     if session.data.held_out.is_empty() {
         let (data, key) = (&session.config.data, "data.held_out or data.held_out_size");
-        let message = format!(
-            "{:?}: no held-out problem to evaluate on; set {key}",
-            data.train
-        );
+        let message = format!("find a held-out problem in {:?}; set {key}", data.train);
         return Err(Failure::usage(message));
     }
     let policy = load_decoder(&session.model.folder, &session.device).map_err(Failure::usage)?;

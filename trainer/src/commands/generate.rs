@@ -112,7 +112,7 @@ fn tokens(case: &Case, folder: &ModelFolder, is_chat: bool) -> Result<Vec<u32>, 
     }
     let Some(template) = &folder.template else {
         let message = format!(
-            "{}: no chat template; leave --chat out",
+            "render prompts for {}: it has no chat template; leave --chat out",
             folder.path.display()
         );
         return Err(Failure::usage(message));

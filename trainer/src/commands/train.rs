@@ -161,7 +161,7 @@ fn start<'a>(
     };
     let loss = session.loss()?;
     let controllers = Controllers::new(&session.config.control, &loss)
-        .map_err(|err| Failure::usage(format!("control: {err}")))?;
+        .map_err(|err| Failure::usage(err).while_doing("use the section control"))?;
     let checkpoint = if is_resumed {
         newest(&store, &identity)?
     } else {

@@ -72,6 +72,14 @@ pub enum ConfigError {
         /// Why not.
         source: std::io::Error,
     },
+    /// Following the bases of a recipe leads back to it.
+    #[error("read {place}: the base {title} is built on this recipe; give it another base")]
+    BaseCycle {
+        /// Where the base is named.
+        place: Place,
+        /// The recipe that comes again.
+        title: String,
+    },
     /// The text is not TOML.
     #[error("read {place}: {message}")]
     Syntax {

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use toml::de::DeTable;
 use toml::{Table, Value};
 
+use super::base;
 use super::error::{ConfigError, InvalidValue, Place};
 use super::read;
 use super::recipe::RecipeText;
@@ -13,13 +14,18 @@ use super::sections::RunConfig;
 /// A configuration that is still being put together.
 #[derive(Clone, Debug)]
 pub struct Layers {
-    root: Table,
+    pub(super) root: Table,
     places: BTreeMap<String, Place>,
 }
 
 impl Layers {
-    /// The lowest layer over the built-in values.
+    /// The lowest layers over the built-in values: a recipe, over its base if it names one.
     pub fn new(recipe: &RecipeText) -> Result<Self, ConfigError> {
+        base::stack(recipe)
+    }
+
+    /// One recipe alone.
+    pub(super) fn of_text(recipe: &RecipeText) -> Result<Self, ConfigError> {
         let syntax = |error: toml::de::Error| ConfigError::Syntax {
             place: Place::Recipe {
                 name: recipe.title.clone(),
@@ -34,6 +40,13 @@ impl Layers {
         remember(recipe, spans.get_ref(), "", &mut places);
         let root: Table = recipe.text.parse().map_err(syntax)?;
         Ok(Self { root, places })
+    }
+
+    /// These layers below others.
+    pub(super) fn under(mut self, over: Self) -> Self {
+        base::lay_over(&mut self.root, over.root);
+        self.places.extend(over.places);
+        self
     }
 
     /// Applies `section.key=value` as typed after `--set`. The value is TOML; what is not TOML is
@@ -96,7 +109,7 @@ impl Layers {
     }
 
     /// The place of a key, else that of the nearest table around it.
-    fn place_of(&self, key: &str) -> Place {
+    pub(super) fn place_of(&self, key: &str) -> Place {
         let mut key = key;
         loop {
             if let Some(place) = self.places.get(key) {
@@ -155,6 +168,7 @@ mod tests {
             name: "demo".into(),
             title: "demo.toml".into(),
             text: text.into(),
+            folder: None,
         })
     }
 

@@ -1,9 +1,10 @@
 //! The run's configuration: one section per stage, validated into ready values.
 //!
-//! A run is a recipe, then `--set section.key=value`, then the named flags, each layer over the
+//! A run is a recipe (over its base, if it names one), then `--set section.key=value`, then the named flags, each layer over the
 //! one before. What comes out is complete and valid, or an error that names the key, where it was
 //! written, and what would be allowed.
 
+mod base;
 mod error;
 mod explain;
 mod identity;

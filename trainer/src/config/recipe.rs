@@ -1,31 +1,39 @@
 //! Recipes: complete runs as TOML, from a file or embedded in the binary.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::error::ConfigError;
 
 /// The recipe of a run that names none: the tiny model on the procedural task.
 pub const DEFAULT_RECIPE: &str = "tiny";
 
+macro_rules! embedded {
+    ($($name:literal),+ $(,)?) => {
+        &[$(($name, include_str!(concat!("../../recipes/", $name, ".toml")))),+]
+    };
+}
+
 /// The recipes that the binary carries, by name.
-const EMBEDDED: &[(&str, &str)] = &[
-    ("edge", include_str!("../../recipes/edge.toml")),
-    ("edge-sft", include_str!("../../recipes/edge-sft.toml")),
-    ("gsm8k", include_str!("../../recipes/gsm8k.toml")),
-    ("qwen-mul", include_str!("../../recipes/qwen-mul.toml")),
-    ("hive-paper", include_str!("../../recipes/hive-paper.toml")),
-    (
-        "smollm2-add1",
-        include_str!("../../recipes/smollm2-add1.toml"),
-    ),
-    ("tiny", include_str!("../../recipes/tiny.toml")),
-    ("tiny-kl", include_str!("../../recipes/tiny-kl.toml")),
-    (
-        "tiny-reinforce",
-        include_str!("../../recipes/tiny-reinforce.toml"),
-    ),
-    ("tiny-sft", include_str!("../../recipes/tiny-sft.toml")),
-    ("tiny-clip", include_str!("../../recipes/tiny-clip.toml")),
+const EMBEDDED: &[(&str, &str)] = embedded![
+    "edge-dynamic-sampling",
+    "edge-greso-code",
+    "edge-greso",
+    "edge-mopps",
+    "edge-random-gate",
+    "edge-sft",
+    "edge-stage1-only",
+    "edge-stage2-only",
+    "edge-uniform",
+    "edge",
+    "gsm8k",
+    "hive-paper",
+    "qwen-mul",
+    "smollm2-add1",
+    "tiny-clip",
+    "tiny-kl",
+    "tiny-reinforce",
+    "tiny-sft",
+    "tiny",
 ];
 
 /// A recipe that has been found but not parsed.
@@ -37,6 +45,8 @@ pub struct RecipeText {
     pub title: String,
     /// TOML.
     pub text: String,
+    /// Where a base that is a file is looked for first; `None` for an embedded recipe.
+    pub folder: Option<PathBuf>,
 }
 
 /// Names of the embedded recipes.
@@ -60,6 +70,7 @@ impl RecipeText {
             name: (*name).into(),
             title: format!("recipe {name}"),
             text: (*text).into(),
+            folder: None,
         })
     }
 
@@ -74,6 +85,7 @@ impl RecipeText {
             name: stem.to_string_lossy().into_owned(),
             title: path.display().to_string(),
             text,
+            folder: path.parent().map(Path::to_path_buf),
         })
     }
 }

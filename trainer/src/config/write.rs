@@ -86,6 +86,7 @@ mod tests {
             name: "test".into(),
             title: "test.toml".into(),
             text,
+            folder: None,
         };
         Layers::new(&recipe).and_then(Layers::resolve).unwrap()
     }

@@ -6,6 +6,7 @@ fn resolve(text: &str, sets: &[&str]) -> Result<RunConfig, String> {
         name: "demo".into(),
         title: "demo.toml".into(),
         text: text.into(),
+        folder: None,
     };
     let mut layers = Layers::new(&recipe).map_err(|error| error.to_string())?;
     for typed in sets {

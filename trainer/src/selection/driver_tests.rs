@@ -118,6 +118,7 @@ fn config(method: &str, sets: &[&str]) -> RunConfig {
         text: "[selection]\nprompts_per_step = 8\n[rollout]\ngroup_size = 4\n\
                [selection.rounds]\nraw_batch = 10\n[selection.audit]\nevery = 2\ngroups = 3\n"
             .into(),
+        folder: None,
     };
     let mut layers = Layers::new(&recipe).unwrap();
     layers.set(&format!("selection.method={method}")).unwrap();
