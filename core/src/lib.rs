@@ -81,7 +81,7 @@ pub use selection::exploration::{AtTarget, Exploration, ExplorationConfig, Share
 pub use selection::gate::{Band, Candidate, Gate, Gated, by_entropy, keep_smallest};
 pub use selection::greso::{GresoRuns, NextRound, next_round};
 pub use selection::history::{GroupKind, RewardLevels, RunKind, TrailingRun, classify, is_mixed};
-pub use selection::mopps::{BetaPosterior, nearest, variance_score};
+pub use selection::mopps::{BetaPosterior, nearest, variance_score, within};
 pub use selection::rank::{average_ranks, median, quartile, spearman};
 pub use selection::sizing::{RoundSize, pool_target, pool_target_of};
 pub use selection::stage1::{EntropyRange, Stage1Config, entropy_score, reward_score};

@@ -56,6 +56,24 @@ pub fn nearest(draws: &[(u64, f64)], centre: f64, count: usize) -> Vec<usize> {
     super::gate::keep_smallest(&distances, count)
 }
 
+/// Places of the first `count` draws from `low` to `high`, filled up with those nearest to the
+/// middle where there are fewer (ties: smaller id), in arrival order: the rule by thresholds of
+/// MoPPS, which takes 0.3 to 0.7.
+///
+/// # Shapes
+/// - `draws`: `(id, drawn pass rate)` per candidate
+pub fn within(draws: &[(u64, f64)], low: f64, high: f64, count: usize) -> Vec<usize> {
+    let is_inside = |place: &usize| (low..=high).contains(&draws[*place].1);
+    let (mut kept, outside): (Vec<usize>, Vec<usize>) =
+        (0..draws.len()).partition(|place| is_inside(place));
+    kept.truncate(count);
+    let rest: Vec<(u64, f64)> = outside.iter().map(|&place| draws[place]).collect();
+    let filled = nearest(&rest, 0.5 * (low + high), count - kept.len());
+    kept.extend(filled.into_iter().map(|index| outside[index]));
+    kept.sort_unstable();
+    kept
+}
+
 /// Sample variance of a group's 0/1 rewards by the largest possible one, from 0 to 1.
 ///
 /// ```text
@@ -93,6 +111,16 @@ mod tests {
         let draws = [(0, 0.9), (1, 0.45), (2, 0.1), (3, 0.55), (4, 0.62)];
         assert_eq!(nearest(&draws, 0.5, 3), [1, 3, 4]);
         assert_eq!(nearest(&draws, 1.0, 1), [0]);
+    }
+
+    #[test]
+    fn draws_inside_come_first_and_the_nearest_others_fill_up() {
+        let draws = [(0, 0.9), (1, 0.45), (2, 0.1), (3, 0.3), (4, 0.72), (5, 0.7)];
+        assert_eq!(within(&draws, 0.3, 0.7, 2), [1, 3]);
+        assert_eq!(within(&draws, 0.3, 0.7, 3), [1, 3, 5]);
+        assert_eq!(within(&draws, 0.3, 0.7, 4), [1, 3, 4, 5]);
+        // 0.9 and 0.1 are equally far from the middle up to rounding; the smaller id wins a tie.
+        assert_eq!(within(&draws, 0.3, 0.7, 9), [0, 1, 2, 3, 4, 5]);
     }
 
     #[test]

@@ -120,16 +120,18 @@ impl Report {
         tables
     }
 
+    /// Mean over the seeds of an arm, with its interval.
+    fn mean(&self, arm: &str, value: &dyn Fn(&Outcome) -> f64, digits: usize) -> String {
+        let values: Vec<f64> = self.of(arm).iter().map(|it| value(it)).collect();
+        shown(estimate(&values), digits)
+    }
+
     fn arms_table(&self) -> Table {
         let row = |arm: &String| {
-            let outcomes = self.of(arm);
-            let mean = |value: &dyn Fn(&Outcome) -> f64, digits: usize| {
-                let values: Vec<f64> = outcomes.iter().map(|it| value(it)).collect();
-                shown(estimate(&values), digits)
-            };
+            let mean = |value: &dyn Fn(&Outcome) -> f64, digits| self.mean(arm, value, digits);
             vec![
                 arm.clone(),
-                outcomes.len().to_string(),
+                self.of(arm).len().to_string(),
                 mean(&|it| it.last().accuracy, 3),
                 mean(&|it| it.best_test_accuracy, 3),
                 mean(&|it| it.mixed_frac, 3),
@@ -155,11 +157,7 @@ impl Report {
 
     fn cost_table(&self) -> Table {
         let row = |arm: &String| {
-            let outcomes = self.of(arm);
-            let mean = |value: &dyn Fn(&Outcome) -> f64, digits: usize| {
-                let values: Vec<f64> = outcomes.iter().map(|it| value(it)).collect();
-                shown(estimate(&values), digits)
-            };
+            let mean = |value: &dyn Fn(&Outcome) -> f64, digits| self.mean(arm, value, digits);
             vec![
                 arm.clone(),
                 mean(&|it| it.last().completions, 0),

@@ -3,13 +3,13 @@
 use std::time::Instant;
 
 use rlvr_core::{
-    Candidate, EntropyRange, Gate, Gated, by_entropy, keep_smallest, nearest, quartile,
+    Candidate, EntropyRange, Gate, Gated, by_entropy, keep_smallest, nearest, quartile, within,
 };
 
 use super::config::PoolRule;
 use super::driver::{Collector, Step};
 use super::error::CollectError;
-use super::plan::{PoolGate, Refill, Screen};
+use super::plan::{PoolGate, PosteriorRule, Refill, Screen};
 use super::posterior;
 use super::source::RolloutSource;
 use super::state::SelectionState;
@@ -124,7 +124,7 @@ impl<S: RolloutSource> Step<'_, S> {
                 let draws: Vec<(u64, f64)> = pool.iter().map(draw).collect();
                 by_chance(keep_smallest(&draws, band.counts(pool.len()).1))
             }
-            PoolGate::Posterior { centre, .. } => {
+            PoolGate::Posterior { rule, .. } => {
                 let draw = |place: &u64| {
                     let uniform = of.stream(Stage::Posterior, id(place), 0).uniform();
                     let history = self.state.histories.get(place);
@@ -132,7 +132,10 @@ impl<S: RolloutSource> Step<'_, S> {
                     (id(place).0, posterior::quantile(posterior, uniform))
                 };
                 let draws: Vec<(u64, f64)> = pool.iter().map(draw).collect();
-                let kept = nearest(&draws, *centre, target);
+                let kept = match *rule {
+                    PosteriorRule::Nearest { centre } => nearest(&draws, centre, target),
+                    PosteriorRule::Within { low, high } => within(&draws, low, high, target),
+                };
                 let is_waiting = |place: &usize| kept.binary_search(place).is_err();
                 let waiting = (0..pool.len()).filter(is_waiting);
                 self.waiting.extend(waiting.map(|place| pool[place]));

@@ -209,6 +209,9 @@ pub struct Mopps {
     pub pool_factor: f64,
     /// Pass rate that is looked for, from 0 to 1.
     pub centre: f64,
+    /// Draws from the first to the second of these are taken as they come instead, such as
+    /// `[0.3, 0.7]`; the nearest to their middle fill up.
+    pub within: Option<[f64; 2]>,
     /// What is left of a posterior at each visit, from 0 to 1; 1 forgets nothing.
     pub decay: f64,
 }
@@ -218,6 +221,7 @@ impl Default for Mopps {
         Self {
             pool_factor: 8.0,
             centre: 0.5,
+            within: None,
             decay: 1.0,
         }
     }
@@ -371,6 +375,12 @@ impl SelectionMethod {
                     return Err(InvalidValue::new(key, factor, "more than 1 and finite"));
                 }
                 within("selection.method.centre", it.centre, 0.0..=1.0)?;
+                let is_band = |[low, high]: [f64; 2]| 0.0 <= low && low <= high && high <= 1.0;
+                if let Some(band) = it.within.filter(|band| !is_band(*band)) {
+                    let value = format!("[{}, {}]", band[0], band[1]);
+                    let allowed = "two pass rates from 0 to 1, the lower one first";
+                    return Err(InvalidValue::new("selection.method.within", value, allowed));
+                }
                 within("selection.method.decay", it.decay, 0.0..=1.0)
             }
         }

@@ -108,6 +108,16 @@ fn what_an_arm_does_not_know_is_refused() {
         &["selection.method=mopps", "selection.method.pool_factor=1"],
         &["pool_factor"],
     );
+    refused(
+        &[
+            "selection.method=mopps",
+            "selection.method.within=[0.7, 0.3]",
+        ],
+        &[
+            "selection.method.within = [0.7, 0.3]",
+            "the lower one first",
+        ],
+    );
     refused(&["selection.audit.every=0"], &["selection.audit.every"]);
 }
 

@@ -413,7 +413,13 @@ fn only_arms_with_a_memory_remember() {
 
 #[test]
 fn mopps_prefers_prompts_near_one_half() {
-    let mut simulation = run("mopps", &["selection.method.pool_factor=4"], 0.7);
+    for rule in ["centre=0.5", "within=[0.3, 0.7]"] {
+        mopps_learns_where_to_look(&format!("selection.method.{rule}"));
+    }
+}
+
+fn mopps_learns_where_to_look(rule: &str) {
+    let mut simulation = run("mopps", &["selection.method.pool_factor=4", rule], 0.7);
     let share = |collected: &Collected| {
         collected.counts.num_groups_mixed as f64 / collected.counts.num_groups_generated as f64
     };
@@ -421,5 +427,8 @@ fn mopps_prefers_prompts_near_one_half() {
         .map(|_| share(&simulation.step().unwrap().0))
         .collect();
     let mean = |part: &[f64]| part.iter().sum::<f64>() / part.len() as f64;
-    assert!(mean(&shares[16..]) > mean(&shares[..4]) + 0.1, "{shares:?}");
+    assert!(
+        mean(&shares[16..]) > mean(&shares[..4]) + 0.1,
+        "{rule}: {shares:?}"
+    );
 }

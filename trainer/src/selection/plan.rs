@@ -66,12 +66,29 @@ pub enum PoolGate {
     Entropy(Gate),
     /// By chance, as many as the band keeps.
     Random(Band),
-    /// By the distance of a sampled pass rate from `centre`, out of `factor` times as many.
+    /// By a sampled pass rate, out of `factor` times as many.
     Posterior {
-        /// Pass rate that is looked for.
-        centre: f64,
+        /// Which draws are taken.
+        rule: PosteriorRule,
         /// Candidates per prompt that is kept.
         factor: f64,
+    },
+}
+
+/// Which sampled pass rates MoPPS takes.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum PosteriorRule {
+    /// The nearest to one.
+    Nearest {
+        /// Pass rate that is looked for.
+        centre: f64,
+    },
+    /// Those of a band first.
+    Within {
+        /// Lowest pass rate of the band.
+        low: f64,
+        /// Highest one.
+        high: f64,
     },
 }
 
@@ -167,7 +184,10 @@ impl Plan {
             },
             SelectionMethod::Mopps(it) => Self {
                 gate: PoolGate::Posterior {
-                    centre: it.centre,
+                    rule: it.within.map_or(
+                        PosteriorRule::Nearest { centre: it.centre },
+                        |[low, high]| PosteriorRule::Within { low, high },
+                    ),
                     factor: it.pool_factor,
                 },
                 decay: it.decay,
