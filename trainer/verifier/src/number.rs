@@ -1,6 +1,6 @@
 //! Exact rationals and written decimals.
 
-use dashu_int::ops::{Abs, BitTest, Gcd, UnsignedAbs};
+use dashu_int::ops::{BitTest, Gcd, UnsignedAbs};
 use dashu_int::{IBig, UBig};
 use dashu_ratio::RBig;
 
@@ -100,13 +100,15 @@ impl Decimal {
     /// The rounding rule against an exact number. Ties may round either way; an unfinished decimal
     /// may be cut.
     pub(crate) fn stands_for(&self, exact: &RBig) -> bool {
-        let gap = (exact - &self.value).abs();
+        // Comparisons with short quotients: a difference would have to be reduced.
         let unit = self.unit();
-        if &gap + &gap <= unit {
+        let half = &unit / RBig::from(2u8);
+        if &self.value - &half <= *exact && *exact <= &self.value + &half {
             return true;
         }
-        let is_beyond = exact.clone().abs() > self.value.clone().abs();
-        self.is_unfinished && is_beyond && gap < unit
+        let above = self.value >= RBig::ZERO && *exact > self.value && *exact < &self.value + &unit;
+        let below = self.value <= RBig::ZERO && *exact < self.value && *exact > &self.value - &unit;
+        self.is_unfinished && (above || below)
     }
 }
 
