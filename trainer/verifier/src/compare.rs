@@ -3,6 +3,7 @@
 use alloc::vec;
 use alloc::vec::Vec;
 
+use crate::budget::Budget;
 use crate::parse::{Answer, Reading, Sense};
 use crate::policy::{Assignment, BareList, IntervalRelation, Policy};
 use crate::scalar::Comparer;
@@ -13,12 +14,37 @@ pub(crate) fn is_true(reason: Reason) -> bool {
     reason.correct() == Some(true)
 }
 
-/// Compares two answers. The first is the reference answer.
-pub(crate) fn compare(gold: &Answer, answer: &Answer, policy: &Policy) -> Reason {
+/// Compares two answers; the first is the reference answer. Which comes first changes neither the
+/// reason nor the steps, unless the policy has a switch that is not symmetric: the two are brought
+/// into one order, because a ladder that ends with its steps would see other parts otherwise.
+pub(crate) fn compare(
+    gold: &Answer,
+    answer: &Answer,
+    policy: &Policy,
+    budget: &mut Budget,
+) -> Reason {
     if gold.text == answer.text {
         return Reason::EqualText;
     }
-    let mut comparer = Comparer::new(policy);
+    let is_swapped = policy.is_symmetric() && answer.text < gold.text;
+    let (first, second) = if is_swapped {
+        (answer, gold)
+    } else {
+        (gold, answer)
+    };
+    let mut comparer = Comparer::new(policy, budget.part(u64::MAX));
+    let reason = readings(first, second, &mut comparer);
+    let is_spent = comparer.evaluator.budget.is_spent();
+    budget.refund(&comparer.evaluator.budget);
+    // What was not compared for want of steps is no difference.
+    if is_spent && !is_true(reason) {
+        return Reason::Undecided;
+    }
+    reason
+}
+
+/// The first pair of readings that is equal, or else what the first pair says.
+fn readings(gold: &Answer, answer: &Answer, comparer: &mut Comparer<'_>) -> Reason {
     let mut first = None;
     for left in &gold.readings {
         for right in &answer.readings {
@@ -51,7 +77,7 @@ fn is_shared(reading: &Reading, gold: &Answer, answer: &Answer) -> bool {
 impl Comparer<'_> {
     /// The ladder for two values; the first is the reference answer's.
     pub(crate) fn values(&mut self, a: &Value, b: &Value) -> Reason {
-        if self.evaluator.budget.charge(40).is_err() {
+        if self.evaluator.budget.charge(10).is_err() {
             return Reason::Undecided;
         }
         if let (Value::Expr(x), Value::Expr(y)) = (a, b) {
@@ -322,10 +348,7 @@ impl Comparer<'_> {
         let mut kept: Vec<Value> = Vec::new();
         for member in members {
             let is_known = kept.contains(member)
-                || kept
-                    .clone()
-                    .iter()
-                    .any(|known| is_true(self.values(known, member)));
+                || kept.iter().any(|known| is_true(self.values(known, member)));
             if !is_known {
                 kept.push(member.clone());
             }
@@ -351,7 +374,8 @@ impl Comparer<'_> {
         let mut partner: Vec<Option<usize>> = vec![None; b.len()];
         for start in 0..a.len() {
             let mut seen = vec![false; b.len()];
-            if !augment(start, &edges, &mut partner, &mut seen, 0) {
+            let budget = &mut self.evaluator.budget;
+            if !augment(start, &edges, &mut partner, &mut seen, 0, budget) {
                 return if is_open {
                     Reason::Undecided
                 } else {
@@ -510,6 +534,7 @@ fn augment(
     partner: &mut Vec<Option<usize>>,
     seen: &mut Vec<bool>,
     depth: usize,
+    budget: &mut Budget,
 ) -> bool {
     // Paths are no longer than the larger side, which the limit of members bounds.
     if depth > edges.len() {
@@ -518,6 +543,9 @@ fn augment(
     let Some(row) = edges.get(node) else {
         return false;
     };
+    if budget.charge_each(row.len(), 2).is_err() {
+        return false;
+    }
     for &target in row {
         let Some(mark) = seen.get_mut(target) else {
             continue;
@@ -528,7 +556,10 @@ fn augment(
         let current = partner.get(target).copied().flatten();
         let is_free = match current {
             None => true,
-            Some(other) => augment(other, edges, partner, seen, depth.saturating_add(1)),
+            Some(other) => {
+                let depth = depth.saturating_add(1);
+                augment(other, edges, partner, seen, depth, budget)
+            }
         };
         if is_free {
             if let Some(slot) = partner.get_mut(target) {

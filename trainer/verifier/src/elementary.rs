@@ -104,6 +104,8 @@ fn inverse_series(
     let mut sum = power.clone();
     let mut odd = 1u64;
     while !power.is_zero() {
+        // Two divisions by a small number.
+        budget.charge_bits(places, 0)?;
         budget.charge_bits(places, 0)?;
         power /= &square;
         odd = odd.saturating_add(2);
@@ -174,6 +176,7 @@ impl Elementary {
         let extra = usize::try_from(top.max(0)).unwrap_or(0);
         let places = prec.saturating_add(GUARD).saturating_add(extra);
         let log2 = self.fixed_log2(places, budget)?;
+        budget.charge_bits(places, places)?;
         let value = fixed(x, places)?;
         let twos: IBig = (&value + (&log2 >> 1usize)).div_euclid_floor(&log2);
         let rest = value - &twos * log2;
@@ -213,6 +216,7 @@ impl Elementary {
             budget.charge_bits(extra, extra)?;
             y = IBig::from((y.unsigned_abs() << extra).sqrt());
         }
+        budget.charge_bits(extra, extra.saturating_mul(4))?;
         let unit = one(extra);
         let ratio = ((&y - &unit) << extra) / (&y + &unit);
         let series = odd_series(&ratio, extra, false, budget)? << 5usize;
@@ -241,6 +245,7 @@ impl Elementary {
         let extra = usize::try_from(top.max(0)).unwrap_or(0);
         let places = prec.saturating_add(GUARD).saturating_add(extra);
         let half_pi: IBig = self.fixed_pi(places, budget)? >> 1usize;
+        budget.charge_bits(places, places)?;
         let value = fixed(x, places)?;
         let quarters = (&value + (&half_pi >> 1usize)).div_euclid_floor(&half_pi);
         let rest = value - &quarters * half_pi;

@@ -3,6 +3,7 @@
 
 use alloc::string::String;
 
+use crate::budget::Budget;
 use crate::parse::{Answer, read};
 use crate::policy::{Extraction, Policy, SeveralBoxes};
 use crate::segment::{Segment, boxes, last_run, last_value, math};
@@ -26,7 +27,11 @@ fn found(text: &str, source: Source) -> Found {
 }
 
 /// Finds the answer of a completion.
-pub(crate) fn extract(completion: &str, policy: &Policy) -> Result<Found, (Reason, Source)> {
+pub(crate) fn extract(
+    completion: &str,
+    policy: &Policy,
+    budget: &mut Budget,
+) -> Result<Found, (Reason, Source)> {
     let text = prepare(completion, policy);
     if text.trim().is_empty() {
         return Err((Reason::EmptyAnswer, Source::Nothing));
@@ -38,10 +43,10 @@ pub(crate) fn extract(completion: &str, policy: &Policy) -> Result<Found, (Reaso
         return Err((Reason::NoAnswer, Source::Nothing));
     }
     if let Some(cut) = marker(text) {
-        return Ok(found(search(cut, policy), Source::Marker));
+        return Ok(found(search(cut, policy, budget), Source::Marker));
     }
     if let Some(cut) = phrase(text) {
-        return Ok(found(search(cut, policy), Source::Phrase));
+        return Ok(found(search(cut, policy, budget), Source::Phrase));
     }
     if policy.extraction == Extraction::Marked {
         return Err((Reason::NoAnswer, Source::Nothing));
@@ -53,26 +58,30 @@ pub(crate) fn extract(completion: &str, policy: &Policy) -> Result<Found, (Reaso
             answer: None,
         });
     }
-    if let Some(answer) = alone(text, policy) {
+    if let Some(answer) = alone(text, policy, budget) {
         return Ok(Found {
             answer,
             ..found(text, Source::Whole)
         });
     }
-    match last_free(text, policy) {
+    match last_free(text, policy, budget) {
         Some(value) => Ok(found(value, Source::LastValue)),
         None => Err((Reason::NoAnswer, Source::Nothing)),
     }
 }
 
 /// Finds the answer of a reference: the same rules, and the whole text where they find nothing.
-pub(crate) fn extract_reference(reference: &str, policy: &Policy) -> Result<Found, Reason> {
+pub(crate) fn extract_reference(
+    reference: &str,
+    policy: &Policy,
+    budget: &mut Budget,
+) -> Result<Found, Reason> {
     let text = prepare(reference, policy);
     if let Some(result) = boxed(text, policy) {
         return result.map_err(|(reason, _)| reason);
     }
     if let Some(cut) = marker(text).or_else(|| phrase(text)) {
-        return Ok(found(search(cut, policy), Source::Marker));
+        return Ok(found(search(cut, policy, budget), Source::Marker));
     }
     match join(text, &math(text)) {
         Some(joined) => Ok(Found {
@@ -159,9 +168,9 @@ fn phrase(text: &str) -> Option<&str> {
 /// The last "answer", in any case.
 fn last_answer(text: &str) -> Option<usize> {
     let word = b"answer";
-    text.as_bytes()
-        .windows(word.len())
-        .rposition(|window| window.eq_ignore_ascii_case(word))
+    text.as_bytes().windows(word.len()).rposition(|window| {
+        matches!(window, [.., b'r' | b'R']) && window.eq_ignore_ascii_case(word)
+    })
 }
 
 fn strip_word<'a>(text: &'a str, word: &str) -> Option<&'a str> {
@@ -214,15 +223,15 @@ fn bare_bold(text: &str) -> &str {
 }
 
 /// Rules 4, 5 and 6 on what a marker or a phrase cut out; all of it where they find nothing.
-fn search<'a>(cut: &'a str, policy: &Policy) -> &'a str {
+fn search<'a>(cut: &'a str, policy: &Policy, budget: &mut Budget) -> &'a str {
     if let [.., last] = math(cut).as_slice() {
         let is_only = last_run(cut, &math(cut)).len() == 1;
         return if is_only { last.inner } else { cut };
     }
-    if alone(cut, policy).is_some() {
+    if alone(cut, policy, budget).is_some() {
         return cut;
     }
-    last_free(cut, policy).unwrap_or(cut)
+    last_free(cut, policy, budget).unwrap_or(cut)
 }
 
 /// A longer text of words is prose and not an answer.
@@ -230,11 +239,14 @@ const MAX_WORDS: usize = 5;
 
 /// The answer that the text is as a whole, be it one that contradicts itself.
 #[allow(clippy::option_option)]
-fn alone(text: &str, policy: &Policy) -> Option<Option<Answer>> {
+fn alone(text: &str, policy: &Policy, budget: &mut Budget) -> Option<Option<Answer>> {
     if text.len() > policy.limits.answer_bytes {
         return None;
     }
-    match read(text, policy) {
+    let mut part = budget.half();
+    let answer = read(text, policy, &mut part);
+    budget.refund(&part);
+    match answer {
         Ok(answer) if answer.num_words() > MAX_WORDS => None,
         Ok(answer) => Some(Some(answer)),
         Err(Reason::InconsistentAnswer) => Some(None),
@@ -249,11 +261,9 @@ const MAX_TAIL: usize = 256;
 const MAX_TRIES: usize = 12;
 
 /// Rule 6: the expression that ends the last sentence with a value in it, or the last number.
-fn last_free<'a>(text: &'a str, policy: &Policy) -> Option<&'a str> {
+fn last_free<'a>(text: &'a str, policy: &Policy, budget: &mut Budget) -> Option<&'a str> {
     let value = last_value(text);
-    // Many tries share the steps of one reading.
     let mut policy = *policy;
-    policy.limits.steps /= MAX_TRIES as u64;
     policy.limits.answer_bytes = policy.limits.answer_bytes.min(MAX_TAIL);
     let line = text.trim_end().lines().next_back().unwrap_or("");
     let end = line.trim_end_matches(['.', '!', '*', ' ']);
@@ -263,15 +273,27 @@ fn last_free<'a>(text: &'a str, policy: &Policy) -> Option<&'a str> {
         .map(|(at, _)| at)
         .take(MAX_TRIES)
         .collect();
+    // The tries share half of the steps, the rest is for reading what they find.
+    let mut tries = budget.half();
+    let share = tries.left() / MAX_TRIES as u64;
+    let mut last = value;
     for at in blanks.into_iter().rev() {
         let tail = end.get(at..).unwrap_or("").trim();
         let starts = tail.starts_with(|c: char| !c.is_alphabetic() || c.is_uppercase())
             || tail.chars().nth(1).is_none_or(|c| !c.is_alphabetic());
         let is_value =
             tail.contains(|c: char| c.is_ascii_digit() || c == '\\' || c == '=' || c == '^');
-        if starts && is_value && read(tail, &policy).is_ok_and(|answer| answer.is_one_formula()) {
-            return Some(tail);
+        if !(starts && is_value) {
+            continue;
+        }
+        let mut part = tries.part(share);
+        let answer = read(tail, &policy, &mut part);
+        tries.refund(&part);
+        if answer.is_ok_and(|answer| answer.is_one_formula()) {
+            last = Some(tail);
+            break;
         }
     }
-    value
+    budget.refund(&tries);
+    last
 }

@@ -301,7 +301,7 @@ impl Comparer<'_> {
                 }
             }
         }
-        let slope = to_expr(&slope, &self.opaque)?;
+        let slope = self.formula(&slope)?;
         let is_flipped = match self.sign(&slope)? {
             Ordering::Greater => false,
             Ordering::Less => true,
@@ -311,8 +311,12 @@ impl Comparer<'_> {
             alloc::boxed::Box::new(slope),
             alloc::boxed::Box::new(number(-1)),
         );
-        let bound = Expr::Product(vec![number(-1), to_expr(&rest, &self.opaque)?, inverse]);
+        let bound = Expr::Product(vec![number(-1), self.formula(&rest)?, inverse]);
         Some((name?, self.simplest(bound), is_flipped))
+    }
+
+    fn formula(&mut self, poly: &Poly) -> Option<Expr> {
+        to_expr(poly, &self.opaque, &mut self.evaluator.budget)
     }
 
     /// A rational constant as a number.

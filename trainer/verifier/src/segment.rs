@@ -23,9 +23,10 @@ pub(crate) fn boxes(text: &str) -> Boxes<'_> {
     // One entry per open brace: the index of the box that it opened.
     let mut braces: Vec<Option<(usize, usize, usize)>> = Vec::new();
     let mut at = 0;
-    while let Some(first) = tail(text, at).chars().next() {
-        let next = at.saturating_add(first.len_utf8());
-        match first {
+    while let Some(offset) = tail(text, at).find(['{', '}', '\\']) {
+        at = at.saturating_add(offset);
+        let next = at.saturating_add(1);
+        match tail(text, at).chars().next().unwrap_or(' ') {
             '{' => braces.push(None),
             '}' => {
                 if let Some(Some((index, start, inner))) = braces.pop()
@@ -235,6 +236,11 @@ pub(crate) fn last_value(text: &str) -> Option<&str> {
     let mut previous = ' ';
     while let Some(first) = tail(text, at).chars().next() {
         let rest = tail(text, at);
+        if !may_start_value(first, rest) {
+            previous = first;
+            at = at.saturating_add(first.len_utf8());
+            continue;
+        }
         let is_free = !(previous.is_alphanumeric() || matches!(previous, '_' | '^' | '.' | '}'));
         match value_len(rest, is_free) {
             Some(length) => {
@@ -252,6 +258,15 @@ pub(crate) fn last_value(text: &str) -> Option<&str> {
         }
     }
     last
+}
+
+/// A quick look at what a number can begin with: most of a text is none.
+fn may_start_value(first: char, rest: &str) -> bool {
+    match first {
+        '0'..='9' | '.' | '-' | '+' | '−' | '$' | '€' | '£' => true,
+        '\\' => matches!(rest.as_bytes().get(1), Some(b'$' | b'f' | b'd' | b't')),
+        _ => false,
+    }
 }
 
 /// True if what follows a number does not continue it.

@@ -8,7 +8,7 @@ use crate::fold::{Built, number};
 use crate::lex::{Gap, Kind};
 use crate::lex_tables::LETTERS;
 use crate::parse::words::{differential, function, greek, is_operand_word, is_product_of_names};
-use crate::parse::{Parser, refuse};
+use crate::parse::{LETTER_STEPS, Parser, WORD_STEPS, refuse};
 use crate::tree::{Expr, Function};
 
 /// Letters that are functions when a bracket follows.
@@ -36,10 +36,7 @@ const ACCENTS: &[&str] = &[
 
 impl<'a> Parser<'a> {
     pub(super) fn primary(&mut self) -> Built<Expr> {
-        self.builder
-            .budget
-            .charge(8)
-            .map_err(|_| crate::verdict::Reason::AnswerTooLarge)?;
+        self.builder.budget.charge(60)?;
         if self.is_at_number() {
             return self.numeral();
         }
@@ -144,6 +141,9 @@ impl<'a> Parser<'a> {
     }
 
     fn word(&mut self, word: &'a str) -> Built<Expr> {
+        // Words are looked up in lists.
+        self.builder.budget.charge(WORD_STEPS)?;
+        self.builder.budget.charge_each(word.len(), LETTER_STEPS)?;
         let is_text = self.token(0).is_some_and(|token| token.is_text);
         let single = word.chars().nth(1).is_none();
         if !single && is_operand_word(word) {

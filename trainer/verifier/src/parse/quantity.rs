@@ -4,7 +4,7 @@ use alloc::string::{String, ToString};
 
 use crate::fold::{Built, number};
 use crate::lex::{Gap, Kind};
-use crate::parse::{Parser, refuse};
+use crate::parse::{Parser, WORD_STEPS, refuse};
 use crate::tree::{Expr, Function, Value};
 use crate::unit::{changes_meaning, multiplier, usual_name};
 
@@ -84,6 +84,9 @@ impl<'a> Parser<'a> {
     }
 
     fn unit(&mut self) -> Built<Option<String>> {
+        if matches!(self.peek(), Some(Kind::Word(_))) {
+            self.builder.budget.charge(WORD_STEPS)?;
+        }
         let start = self.at;
         let Some(mut name) = self.single_unit()? else {
             self.at = start;

@@ -4,10 +4,11 @@ use alloc::string::String;
 use alloc::vec;
 use alloc::vec::Vec;
 
+use crate::budget::Budget;
 use crate::dress::undress;
 use crate::lex::{Gap, Kind, Token, lex};
 use crate::parse::words::is_operand_word;
-use crate::parse::{Comma, Parser, READING_PART};
+use crate::parse::{Comma, LETTER_STEPS, Parser, WORD_STEPS};
 use crate::policy::Policy;
 use crate::scalar::Comparer;
 use crate::settle::settle;
@@ -76,11 +77,21 @@ impl Answer {
 /// Longest text of words that counts as an answer and not as prose.
 const MAX_WORDS: usize = 12;
 
+/// Steps of an answer for each of its bytes: it is undressed and cut into tokens.
+const BYTE_STEPS: u64 = 8;
+
+/// Steps of an answer for each of its tokens and readings.
+const TOKEN_STEPS: u64 = 20;
+
 /// Reads a bare answer.
-pub(crate) fn read(text: &str, policy: &Policy) -> Result<Answer, Reason> {
+///
+/// # Errors
+/// `AnswerTooLarge` also where the steps are spent.
+pub(crate) fn read(text: &str, policy: &Policy, budget: &mut Budget) -> Result<Answer, Reason> {
     if text.len() > policy.limits.answer_bytes {
         return Err(Reason::AnswerTooLarge);
     }
+    budget.charge_each(text.len(), BYTE_STEPS)?;
     let bare = undress(text, &policy.limits);
     if bare.is_empty() {
         return Err(Reason::EmptyAnswer);
@@ -101,11 +112,24 @@ pub(crate) fn read(text: &str, policy: &Policy) -> Result<Answer, Reason> {
     if tokens.is_empty() {
         return Err(Reason::EmptyAnswer);
     }
-    let readings = readings(&tokens, policy)?;
+    charge_words(&tokens, budget)?;
+    let readings = readings(&tokens, policy, budget)?;
     Ok(Answer {
         text: String::from(bare),
         readings,
     })
+}
+
+/// Words are looked up in lists before anything is parsed.
+fn charge_words(tokens: &[Token<'_>], budget: &mut Budget) -> Result<(), Reason> {
+    budget.charge_each(tokens.len(), TOKEN_STEPS)?;
+    for token in tokens {
+        if let Kind::Word(word) = token.kind {
+            budget.charge(WORD_STEPS)?;
+            budget.charge_each(word.len(), LETTER_STEPS)?;
+        }
+    }
+    Ok(())
 }
 
 /// Wide spaces separate only where nothing else does.
@@ -182,7 +206,11 @@ fn quads(tokens: &mut Vec<Token<'_>>) {
     });
 }
 
-fn readings(tokens: &[Token<'_>], policy: &Policy) -> Result<Vec<Reading>, Reason> {
+fn readings(
+    tokens: &[Token<'_>],
+    policy: &Policy,
+    budget: &mut Budget,
+) -> Result<Vec<Reading>, Reason> {
     let plain = |value: Value| Reading {
         sense: Sense::Plain,
         value,
@@ -190,7 +218,7 @@ fn readings(tokens: &[Token<'_>], policy: &Policy) -> Result<Vec<Reading>, Reaso
     if let Some(value) = choice(tokens) {
         let mut readings = vec![plain(value)];
         if let Some(rest) = tokens.get(3..).filter(|rest| !rest.is_empty())
-            && let Ok(value) = parse(rest, Comma::Plain, policy)
+            && let Ok(value) = parse(rest, Comma::Plain, policy, budget)
         {
             readings.push(Reading {
                 sense: Sense::AfterChoice,
@@ -203,7 +231,7 @@ fn readings(tokens: &[Token<'_>], policy: &Policy) -> Result<Vec<Reading>, Reaso
         return Ok(vec![plain(Value::Text(text?))]);
     }
     let mut approximation = None;
-    let first = parse_with(tokens, Comma::Plain, policy, &mut approximation);
+    let first = parse_with(tokens, Comma::Plain, policy, &mut approximation, budget);
     let mut readings = Vec::new();
     match first {
         Ok(value) => readings.push(plain(value)),
@@ -221,14 +249,14 @@ fn readings(tokens: &[Token<'_>], policy: &Policy) -> Result<Vec<Reading>, Reaso
             (Comma::List, Sense::CommaList),
             (Comma::Decimal, Sense::CommaDecimal),
         ] {
-            if let Ok(value) = parse(tokens, comma, policy)
+            if let Ok(value) = parse(tokens, comma, policy, budget)
                 && readings.iter().all(|known| known.value != value)
             {
                 readings.push(Reading { sense, value });
             }
         }
     }
-    if let Some(value) = letter_unit(tokens, policy) {
+    if let Some(value) = letter_unit(tokens, policy, budget) {
         readings.push(Reading {
             sense: Sense::LetterUnit,
             value,
@@ -240,8 +268,13 @@ fn readings(tokens: &[Token<'_>], policy: &Policy) -> Result<Vec<Reading>, Reaso
     Ok(readings)
 }
 
-fn parse(tokens: &[Token<'_>], comma: Comma, policy: &Policy) -> Result<Value, Reason> {
-    parse_with(tokens, comma, policy, &mut None)
+fn parse(
+    tokens: &[Token<'_>],
+    comma: Comma,
+    policy: &Policy,
+    budget: &mut Budget,
+) -> Result<Value, Reason> {
+    parse_with(tokens, comma, policy, &mut None, budget)
 }
 
 fn parse_with(
@@ -249,8 +282,24 @@ fn parse_with(
     comma: Comma,
     policy: &Policy,
     approximation: &mut Option<Value>,
+    budget: &mut Budget,
 ) -> Result<Value, Reason> {
-    let mut parser = Parser::new(tokens.to_vec(), comma, &policy.limits);
+    budget.charge(100)?;
+    budget.charge_each(tokens.len(), TOKEN_STEPS)?;
+    // Half of the steps, so that one reading leaves some for the next.
+    let part = budget.half();
+    let mut parser = Parser::new(tokens.to_vec(), comma, &policy.limits, part);
+    let value = whole(&mut parser, policy, approximation);
+    budget.refund(&parser.builder.budget);
+    value
+}
+
+/// The value of all tokens.
+fn whole(
+    parser: &mut Parser<'_>,
+    policy: &Policy,
+    approximation: &mut Option<Value>,
+) -> Result<Value, Reason> {
     let value = parser.list()?;
     if !parser.is_at_end() || parser.currency.is_some() {
         return Err(Reason::AnswerUnparsable);
@@ -265,8 +314,16 @@ fn parse_with(
     ) {
         return Ok(value);
     }
-    let mut comparer = Comparer::with_steps(policy, policy.limits.steps / READING_PART);
-    settle(value, &mut parser.builder, &mut comparer, approximation)
+    let part = parser.builder.budget.half();
+    let mut comparer = Comparer::new(policy, part);
+    let value = settle(value, &mut parser.builder, &mut comparer, approximation);
+    let part = &comparer.evaluator.budget;
+    parser.builder.budget.refund(part);
+    // Without its steps the comparison of the members of a chain says nothing.
+    if part.is_spent() {
+        return Err(Reason::AnswerTooLarge);
+    }
+    value
 }
 
 /// Digits, a comma, digits, with no blank between and outside brackets.
@@ -432,7 +489,7 @@ fn levelled(tokens: &[Token<'_>], policy: &Policy) -> String {
 }
 
 /// `5 m`, `9.8 m/s^2`: behind a number and a blank, letters that are units as a whole.
-fn letter_unit(tokens: &[Token<'_>], policy: &Policy) -> Option<Value> {
+fn letter_unit(tokens: &[Token<'_>], policy: &Policy, budget: &mut Budget) -> Option<Value> {
     let start = tokens.windows(2).position(|pair| {
         matches!(pair, [number, letter]
             if matches!(number.kind, Kind::Digits(_) | Kind::Mark('}' | ')'))
@@ -444,7 +501,7 @@ fn letter_unit(tokens: &[Token<'_>], policy: &Policy) -> Option<Value> {
     for token in upright.iter_mut().skip(start.saturating_add(1)) {
         token.is_text = true;
     }
-    match parse(&upright, Comma::Plain, policy) {
+    match parse(&upright, Comma::Plain, policy, budget) {
         Ok(value @ Value::Quantity(..)) => Some(value),
         _ => None,
     }
