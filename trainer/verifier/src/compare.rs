@@ -63,6 +63,11 @@ fn readings(gold: &Answer, answer: &Answer, comparer: &mut Comparer<'_>) -> Reas
 
 /// Where both sides carry the same ambiguity, only like readings meet.
 fn may_meet(left: &Reading, right: &Reading, gold: &Answer, answer: &Answer) -> bool {
+    let is_joined = |reading: &Reading| reading.sense == Sense::JoinedUnit;
+    let is_quantity = |reading: &Reading| matches!(reading.value, Value::Quantity(..));
+    if (is_joined(left) && !is_quantity(right)) || (is_joined(right) && !is_quantity(left)) {
+        return false;
+    }
     left.sense == right.sense || !(is_shared(left, gold, answer) || is_shared(right, gold, answer))
 }
 

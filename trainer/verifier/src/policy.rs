@@ -148,6 +148,8 @@ pub struct Limits {
     pub tokens: usize,
     /// Deepest nesting of braces, brackets and signs.
     pub nesting: usize,
+    /// Most ways in which one answer is read; the plain one comes first.
+    pub readings: usize,
     /// Most members of a list, a set or a matrix.
     pub members: usize,
     /// Largest integer in bits; a larger one stays an unevaluated power or factorial.
@@ -169,6 +171,7 @@ impl Default for Limits {
             answer_bytes: 4096,
             tokens: 1024,
             nesting: 64,
+            readings: 4,
             members: 256,
             integer_bits: 32_768,
             terms: 2048,

@@ -122,7 +122,7 @@ fn token_len(text: &str) -> usize {
     }
 }
 
-/// The math segments of a text: `$$…$$`, `$…$`, `\(…\)`, `\[…\]`.
+/// The math segments of a text: `$$…$$`, `$…$`, `\(…\)`, `\[…\]`, display environments.
 ///
 /// A `$` opens only if a non-blank follows, closes only if a non-blank precedes and no digit
 /// follows; any other `$` is currency.
@@ -131,6 +131,7 @@ pub(crate) fn math(text: &str) -> Vec<Segment<'_>> {
     let mut at = 0;
     // Delimiters known to close nowhere behind `at`: keeps the search linear.
     let (mut has_round, mut has_square, mut has_display) = (true, true, true);
+    let mut has_environment = [true; ENVIRONMENTS.len()];
     while let Some(offset) = tail(text, at).find(['\\', '$']) {
         let start = at.saturating_add(offset);
         let rest = tail(text, start);
@@ -148,6 +149,8 @@ pub(crate) fn math(text: &str) -> Vec<Segment<'_>> {
             segment
         } else if rest.starts_with('$') {
             dollars(text, start)
+        } else if rest.starts_with("\\begin{") {
+            environment(text, start, &mut has_environment)
         } else {
             None
         };
@@ -166,6 +169,44 @@ pub(crate) fn math(text: &str) -> Vec<Segment<'_>> {
         };
     }
     found
+}
+
+/// Environments that display a formula; with a star they do not number it.
+const ENVIRONMENTS: [&str; 7] = [
+    "equation",
+    "align",
+    "gather",
+    "multline",
+    "flalign",
+    "eqnarray",
+    "displaymath",
+];
+
+/// A display environment that begins at `start`. What is inside keeps its delimiters, because rows
+/// mean something only there.
+fn environment<'a>(text: &'a str, start: usize, may_close: &mut [bool]) -> Option<Segment<'a>> {
+    let name = tail(text, start).strip_prefix("\\begin{")?;
+    let (known, star) = ENVIRONMENTS
+        .iter()
+        .zip(may_close)
+        .find_map(|(known, may_close)| {
+            let rest = name.strip_prefix(known)?;
+            let star = if rest.starts_with('*') { "*" } else { "" };
+            let is_whole = rest.strip_prefix(star)?.starts_with('}');
+            (is_whole && *may_close).then_some(((known, may_close), star))
+        })?;
+    let (known, may_close) = known;
+    let close = alloc::format!("\\end{{{known}{star}}}");
+    let Some(inner_end) = tail(text, start).find(&close) else {
+        *may_close = false;
+        return None;
+    };
+    let end = start.saturating_add(inner_end).saturating_add(close.len());
+    Some(Segment {
+        start,
+        end,
+        inner: text.get(start..end)?,
+    })
 }
 
 fn between<'a>(text: &'a str, start: usize, open: usize, close: &str) -> Option<Segment<'a>> {
@@ -372,6 +413,14 @@ mod tests {
             ("costs $5. Then $3$.", vec!["3"]),
             (r"\(a\) \[b\] $$c$$", vec!["a", "b", "c"]),
             (r"\(a", vec![]),
+            (
+                r"so \begin{align*}x&=1\end{align*}.",
+                vec![r"\begin{align*}x&=1\end{align*}"],
+            ),
+            (
+                r"\begin{align}x\end{align*} \begin{cases}x\end{cases}",
+                vec![],
+            ),
             (r"$\$5$", vec![r"\$5"]),
             ("$18-$20", vec![]),
             ("$ 5$", vec![]),

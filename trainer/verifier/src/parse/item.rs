@@ -79,7 +79,7 @@ impl<'a> Parser<'a> {
         }
     }
 
-    fn ends_item(&self) -> bool {
+    pub(super) fn ends_item(&self) -> bool {
         matches!(
             self.peek(),
             None | Some(

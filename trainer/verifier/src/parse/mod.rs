@@ -1,5 +1,6 @@
 //! Tokens to readings. The parser consumes the whole answer or refuses it.
 
+mod display;
 mod expr;
 mod function;
 mod item;
@@ -9,6 +10,7 @@ mod primary;
 mod quantity;
 mod read;
 mod structure;
+mod time;
 mod words;
 
 pub(crate) use read::{Answer, Reading, Sense, read};

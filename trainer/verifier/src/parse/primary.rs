@@ -10,6 +10,7 @@ use crate::lex_tables::LETTERS;
 use crate::parse::words::{differential, function, greek, is_operand_word, is_product_of_names};
 use crate::parse::{LETTER_STEPS, Parser, WORD_STEPS, refuse};
 use crate::tree::{Expr, Function};
+use crate::unit::currency;
 
 /// Letters that are functions when a bracket follows.
 const FUNCTION_LETTERS: &[&str] = &["f", "g", "h", "F", "G", "H"];
@@ -73,12 +74,8 @@ impl<'a> Parser<'a> {
 
     /// A currency sign before a number.
     fn priced(&mut self, sign: char) -> Built<Expr> {
-        let name = match sign {
-            '$' => "dollar",
-            '€' => "euro",
-            '£' => "pound",
-            '¥' => "yen",
-            _ => "rupee",
+        let Some(name) = currency(sign) else {
+            return refuse();
         };
         self.bump();
         if self.currency.is_some_and(|known| known != name) {
@@ -100,10 +97,7 @@ impl<'a> Parser<'a> {
     /// True if a word without an operator before it is a factor.
     pub(super) fn word_is_factor(&self, word: &str) -> bool {
         let is_text = self.token(0).is_some_and(|token| token.is_text);
-        let is_time = matches!(word, "a" | "p")
-            && self.peek_at(1) == Some(Kind::Mark('.'))
-            && self.peek_at(2) == Some(Kind::Word("m"));
-        if is_time {
+        if matches!(word, "a" | "p" | "A" | "P") && self.is_dotted() {
             return false;
         }
         if is_operand_word(word) {

@@ -7,6 +7,7 @@ use alloc::vec::Vec;
 use crate::budget::Budget;
 use crate::dress::undress;
 use crate::lex::{Gap, Kind, Token, lex};
+use crate::parse::display::unwrap;
 use crate::parse::words::is_operand_word;
 use crate::parse::{Comma, LETTER_STEPS, Parser, WORD_STEPS};
 use crate::policy::Policy;
@@ -30,6 +31,9 @@ pub(crate) enum Sense {
     Approximation,
     /// A letter behind a number as a unit: `5 m`.
     LetterUnit,
+    /// A letter joined to a number as a unit: `1.5m`. A product of a name otherwise, so it meets
+    /// nothing but a quantity.
+    JoinedUnit,
 }
 
 #[derive(Clone, Debug)]
@@ -109,6 +113,7 @@ pub(crate) fn read(text: &str, policy: &Policy, budget: &mut Budget) -> Result<A
         tokens.remove(0);
     }
     quads(&mut tokens);
+    unwrap(&mut tokens);
     if tokens.is_empty() {
         return Err(Reason::EmptyAnswer);
     }
@@ -256,12 +261,8 @@ fn readings(
             }
         }
     }
-    if let Some(value) = letter_unit(tokens, policy, budget) {
-        readings.push(Reading {
-            sense: Sense::LetterUnit,
-            value,
-        });
-    }
+    readings.extend(letter_unit(tokens, policy, budget));
+    readings.truncate(policy.limits.readings);
     if readings.is_empty() {
         return Err(Reason::AnswerUnparsable);
     }
@@ -488,12 +489,12 @@ fn levelled(tokens: &[Token<'_>], policy: &Policy) -> String {
     text
 }
 
-/// `5 m`, `9.8 m/s^2`: behind a number and a blank, letters that are units as a whole.
-fn letter_unit(tokens: &[Token<'_>], policy: &Policy, budget: &mut Budget) -> Option<Value> {
+/// `5 m`, `9.8 m/s^2`, `1.5m`: behind a number, letters that are units as a whole.
+fn letter_unit(tokens: &[Token<'_>], policy: &Policy, budget: &mut Budget) -> Option<Reading> {
     let start = tokens.windows(2).position(|pair| {
         matches!(pair, [number, letter]
             if matches!(number.kind, Kind::Digits(_) | Kind::Mark('}' | ')'))
-                && letter.gap == Gap::Blank
+                && letter.gap != Gap::Thin
                 && !letter.is_text
                 && matches!(letter.kind, Kind::Word(word) if word.chars().count() == 1))
     })?;
@@ -501,8 +502,16 @@ fn letter_unit(tokens: &[Token<'_>], policy: &Policy, budget: &mut Budget) -> Op
     for token in upright.iter_mut().skip(start.saturating_add(1)) {
         token.is_text = true;
     }
+    let is_apart = tokens
+        .get(start.saturating_add(1))
+        .is_some_and(|token| token.gap == Gap::Blank);
+    let sense = if is_apart {
+        Sense::LetterUnit
+    } else {
+        Sense::JoinedUnit
+    };
     match parse(&upright, Comma::Plain, policy, budget) {
-        Ok(value @ Value::Quantity(..)) => Some(value),
+        Ok(value @ Value::Quantity(..)) => Some(Reading { sense, value }),
         _ => None,
     }
 }

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 use rlvr_verifier::{
     Assignment, BareList, Base, DecimalMatch, Degrees, Domain, Extraction, IntervalRelation,
-    Percent, Policy, Reason, SeveralBoxes, Source, TextCase, Units, equal, grade,
+    Limits, Percent, Policy, Reason, SeveralBoxes, Source, TextCase, Units, equal, grade,
 };
 
 use crate::formula::formula;
@@ -258,6 +258,20 @@ fn extraction_rules() {
             );
         }
     }
+}
+
+#[test]
+fn only_the_first_readings_count() {
+    let limits = Limits {
+        readings: 1,
+        ..Limits::default()
+    };
+    let plain = Policy {
+        limits,
+        ..default()
+    };
+    both(plain, "1,5", "1.5", true, false);
+    both(plain, "1,5", "5, 1", true, true);
 }
 
 #[test]
