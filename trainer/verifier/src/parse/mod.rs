@@ -7,6 +7,7 @@ mod item;
 mod list;
 mod numeral;
 mod primary;
+mod prose;
 mod quantity;
 mod read;
 mod structure;
