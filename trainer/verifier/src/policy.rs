@@ -139,8 +139,8 @@ pub enum TextCase {
 /// Bounds on the work and the memory of one verdict.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Only this many bytes at the end of a completion are searched. What a sixteenth of the steps
-    /// does not suffice for is refused.
+    /// Only this many bytes at the end of a completion are searched. If a quarter of the steps does
+    /// not suffice for them, at four for each byte, the completion is refused as too large.
     pub completion_bytes: usize,
     /// An extracted answer longer than this is refused.
     pub answer_bytes: usize,
@@ -181,7 +181,7 @@ impl Default for Limits {
             precision: 512,
             // A step takes at most 5 ns on one core, as the fuzzing tools measure: no verdict takes
             // more than 10 ms.
-            steps: 1 << 21,
+            steps: 2_200_000,
         }
     }
 }

@@ -275,6 +275,30 @@ fn only_the_first_readings_count() {
 }
 
 #[test]
+fn the_end_of_a_long_completion_is_searched() {
+    let words = "and so on and on ".repeat(20_000);
+    let at_end = format!("{words}\\boxed{{5}}");
+    let limit = Limits::default().completion_bytes;
+    assert!(at_end.len() > limit);
+    assert_eq!(grade("5", &at_end, &default()).correct, Some(true));
+    let at_start = format!("\\boxed{{5}}{words}");
+    assert_eq!(grade("5", &at_start, &default()).reason, Reason::NoAnswer);
+    // What cannot be searched with the steps at hand is refused, not searched in part.
+    let limits = Limits {
+        steps: 100_000,
+        ..Limits::default()
+    };
+    let few = Policy {
+        limits,
+        ..default()
+    };
+    let verdict = grade("5", &at_end, &few);
+    assert_eq!(verdict.reason, Reason::AnswerTooLarge);
+    assert!(verdict.steps <= limits.steps);
+    assert_eq!(grade("5", "\\boxed{5}", &few).correct, Some(true));
+}
+
+#[test]
 fn several_boxes_and_the_tail() {
     let last = Policy {
         several_boxes: SeveralBoxes::Last,
