@@ -171,7 +171,7 @@ impl Ball {
         prec: usize,
         budget: &mut Budget,
     ) -> Result<Self, Unknown> {
-        budget.charge(16)?;
+        budget.charge(32)?;
         budget.charge_bits(prec, 0)?;
         if self.is_exact_zero() {
             return other.clone().round(prec);
@@ -247,7 +247,7 @@ impl Ball {
         prec: usize,
         budget: &mut Budget,
     ) -> Result<Self, Unknown> {
-        budget.charge(16)?;
+        budget.charge(48)?;
         budget.charge_bits(bits(&self.mid), bits(&other.mid))?;
         let rad = self.mid.clone().unsigned_abs() * &other.rad
             + other.mid.clone().unsigned_abs() * &self.rad

@@ -20,6 +20,8 @@ const REDUCTION: u64 = 4;
 pub(crate) struct Budget {
     total: u64,
     left: u64,
+    /// A charge failed, here or in a part whose end is the end of the whole.
+    has_failed: bool,
 }
 
 /// Machine words of a number of so many bits.
@@ -34,6 +36,7 @@ impl Budget {
         Self {
             total: steps,
             left: steps,
+            has_failed: false,
         }
     }
 
@@ -46,6 +49,7 @@ impl Budget {
             }
             _ => {
                 self.left = 0;
+                self.has_failed = true;
                 Err(Exhausted)
             }
         }
@@ -65,14 +69,9 @@ impl Budget {
         self.total.saturating_sub(self.left)
     }
 
-    /// Steps that are left.
-    pub(crate) fn left(&self) -> u64 {
-        self.left
-    }
-
     /// True once a charge has failed.
-    pub(crate) fn is_spent(&self) -> bool {
-        self.left == 0
+    pub(crate) fn has_failed(&self) -> bool {
+        self.has_failed
     }
 
     /// Gives half of what is left to a part of the work.
@@ -87,8 +86,14 @@ impl Budget {
         Self::new(part)
     }
 
-    /// Takes back what a part of the work did not use.
+    /// Takes back what a part of the work did not use; a failed charge in it counts as one here.
     pub(crate) fn refund(&mut self, part: &Self) {
+        self.take_back(part);
+        self.has_failed |= part.has_failed;
+    }
+
+    /// Takes back what a part of the work did not use that may end early without harm.
+    pub(crate) fn take_back(&mut self, part: &Self) {
         self.left = self.left.saturating_add(part.left);
     }
 
@@ -121,10 +126,10 @@ mod tests {
     fn a_spent_budget_stays_spent() {
         let mut budget = Budget::new(4);
         assert_eq!(budget.charge(2), Ok(()));
-        assert!(!budget.is_spent());
+        assert!(!budget.has_failed());
         assert_eq!(budget.charge(3), Err(Exhausted));
         assert_eq!(budget.charge(1), Err(Exhausted));
-        assert!(budget.is_spent());
+        assert!(budget.has_failed());
         assert_eq!(budget.used(), 4);
     }
 
@@ -136,7 +141,12 @@ mod tests {
         assert_eq!(budget.used(), 50);
         budget.refund(&part);
         assert_eq!(budget.used(), 20);
-        assert_eq!(budget.part(1000).used(), 0);
+        let mut part = budget.part(1000);
+        assert_eq!(part.charge(1000), Err(Exhausted));
+        budget.take_back(&part);
+        assert!(!budget.has_failed());
+        budget.refund(&part);
+        assert!(budget.has_failed());
     }
 
     #[test]

@@ -34,7 +34,7 @@ pub(crate) fn compare(
     };
     let mut comparer = Comparer::new(policy, budget.part(u64::MAX));
     let reason = readings(first, second, &mut comparer);
-    let is_spent = comparer.evaluator.budget.is_spent();
+    let is_spent = comparer.evaluator.budget.has_failed();
     budget.refund(&comparer.evaluator.budget);
     // What was not compared for want of steps is no difference.
     if is_spent && !is_true(reason) {

@@ -3,7 +3,7 @@
 
 use alloc::string::String;
 
-use crate::budget::Budget;
+use crate::budget::{Budget, Exhausted};
 use crate::parse::{Answer, read};
 use crate::policy::{Extraction, Policy, SeveralBoxes};
 use crate::segment::{Segment, boxes, last_run, last_value, math};
@@ -43,10 +43,10 @@ pub(crate) fn extract(
         return Err((Reason::NoAnswer, Source::Nothing));
     }
     if let Some(cut) = marker(text) {
-        return Ok(found(search(cut, policy, budget), Source::Marker));
+        return within(search(cut, policy, budget), Source::Marker);
     }
     if let Some(cut) = phrase(text) {
-        return Ok(found(search(cut, policy, budget), Source::Phrase));
+        return within(search(cut, policy, budget), Source::Phrase);
     }
     if policy.extraction == Extraction::Marked {
         return Err((Reason::NoAnswer, Source::Nothing));
@@ -58,15 +58,24 @@ pub(crate) fn extract(
             answer: None,
         });
     }
-    if let Some(answer) = alone(text, policy, budget) {
+    let too_large = |_| (Reason::AnswerTooLarge, Source::Nothing);
+    if let Some(answer) = alone(text, policy, budget).map_err(too_large)? {
         return Ok(Found {
             answer,
             ..found(text, Source::Whole)
         });
     }
-    match last_free(text, policy, budget) {
+    match last_free(text, policy, budget).map_err(too_large)? {
         Some(value) => Ok(found(value, Source::LastValue)),
         None => Err((Reason::NoAnswer, Source::Nothing)),
+    }
+}
+
+/// What a search found, unless it took all steps.
+fn within(result: Result<&str, Exhausted>, source: Source) -> Result<Found, (Reason, Source)> {
+    match result {
+        Ok(text) => Ok(found(text, source)),
+        Err(Exhausted) => Err((Reason::AnswerTooLarge, source)),
     }
 }
 
@@ -81,7 +90,7 @@ pub(crate) fn extract_reference(
         return result.map_err(|(reason, _)| reason);
     }
     if let Some(cut) = marker(text).or_else(|| phrase(text)) {
-        return Ok(found(search(cut, policy, budget), Source::Marker));
+        return Ok(found(search(cut, policy, budget)?, Source::Marker));
     }
     match join(text, &math(text)) {
         Some(joined) => Ok(Found {
@@ -223,15 +232,18 @@ fn bare_bold(text: &str) -> &str {
 }
 
 /// Rules 4, 5 and 6 on what a marker or a phrase cut out; all of it where they find nothing.
-fn search<'a>(cut: &'a str, policy: &Policy, budget: &mut Budget) -> &'a str {
+///
+/// # Errors
+/// Where the steps end before it is known what the text holds.
+fn search<'a>(cut: &'a str, policy: &Policy, budget: &mut Budget) -> Result<&'a str, Exhausted> {
     if let [.., last] = math(cut).as_slice() {
         let is_only = last_run(cut, &math(cut)).len() == 1;
-        return if is_only { last.inner } else { cut };
+        return Ok(if is_only { last.inner } else { cut });
     }
-    if alone(cut, policy, budget).is_some() {
-        return cut;
+    if alone(cut, policy, budget)?.is_some() {
+        return Ok(cut);
     }
-    last_free(cut, policy, budget).unwrap_or(cut)
+    Ok(last_free(cut, policy, budget)?.unwrap_or(cut))
 }
 
 /// A longer text of words is prose and not an answer.
@@ -239,19 +251,36 @@ const MAX_WORDS: usize = 5;
 
 /// The answer that the text is as a whole, be it one that contradicts itself.
 #[allow(clippy::option_option)]
-fn alone(text: &str, policy: &Policy, budget: &mut Budget) -> Option<Option<Answer>> {
+fn alone(
+    text: &str,
+    policy: &Policy,
+    budget: &mut Budget,
+) -> Result<Option<Option<Answer>>, Exhausted> {
     if text.len() > policy.limits.answer_bytes {
-        return None;
+        return Ok(None);
     }
-    let mut part = budget.half();
-    let answer = read(text, policy, &mut part);
-    budget.refund(&part);
-    match answer {
+    let answer = attempt(text, policy, budget)?;
+    Ok(match answer {
         Ok(answer) if answer.num_words() > MAX_WORDS => None,
         Ok(answer) => Some(Some(answer)),
         Err(Reason::InconsistentAnswer) => Some(None),
         Err(_) => None,
+    })
+}
+
+/// Reads a text that may be no answer, with half of the steps: the rest is for what is.
+fn attempt(
+    text: &str,
+    policy: &Policy,
+    budget: &mut Budget,
+) -> Result<Result<Answer, Reason>, Exhausted> {
+    let mut part = budget.half();
+    let answer = read(text, policy, &mut part);
+    budget.take_back(&part);
+    if part.has_failed() {
+        return Err(Exhausted);
     }
+    Ok(answer)
 }
 
 /// A longer tail of a sentence is no expression.
@@ -261,7 +290,11 @@ const MAX_TAIL: usize = 256;
 const MAX_TRIES: usize = 12;
 
 /// Rule 6: the expression that ends the last sentence with a value in it, or the last number.
-fn last_free<'a>(text: &'a str, policy: &Policy, budget: &mut Budget) -> Option<&'a str> {
+fn last_free<'a>(
+    text: &'a str,
+    policy: &Policy,
+    budget: &mut Budget,
+) -> Result<Option<&'a str>, Exhausted> {
     let value = last_value(text);
     let mut policy = *policy;
     policy.limits.answer_bytes = policy.limits.answer_bytes.min(MAX_TAIL);
@@ -273,10 +306,6 @@ fn last_free<'a>(text: &'a str, policy: &Policy, budget: &mut Budget) -> Option<
         .map(|(at, _)| at)
         .take(MAX_TRIES)
         .collect();
-    // The tries share half of the steps, the rest is for reading what they find.
-    let mut tries = budget.half();
-    let share = tries.left() / MAX_TRIES as u64;
-    let mut last = value;
     for at in blanks.into_iter().rev() {
         let tail = end.get(at..).unwrap_or("").trim();
         let starts = tail.starts_with(|c: char| !c.is_alphabetic() || c.is_uppercase())
@@ -286,14 +315,10 @@ fn last_free<'a>(text: &'a str, policy: &Policy, budget: &mut Budget) -> Option<
         if !(starts && is_value) {
             continue;
         }
-        let mut part = tries.part(share);
-        let answer = read(tail, &policy, &mut part);
-        tries.refund(&part);
+        let answer = attempt(tail, &policy, budget)?;
         if answer.is_ok_and(|answer| answer.is_one_formula()) {
-            last = Some(tail);
-            break;
+            return Ok(Some(tail));
         }
     }
-    budget.refund(&tries);
-    last
+    Ok(value)
 }

@@ -148,7 +148,7 @@ impl Builder {
             }
             // One division for each digit.
             self.budget
-                .charge_each(size_bits(value).min(LARGEST_TEN), 10)?;
+                .charge_each(size_bits(value).min(LARGEST_TEN), 14)?;
             if let Some(exponent) = ten_exponent(value).filter(|_| !decimal.is_unfinished) {
                 self.charge(value, &decimal.value)?;
                 return Ok(Expr::Decimal(decimal.scaled(exponent)));

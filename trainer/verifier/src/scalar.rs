@@ -110,7 +110,7 @@ impl<'p> Comparer<'p> {
         let rest = core::mem::replace(&mut self.evaluator.budget, part);
         let found = self.forms(a, b);
         let part = core::mem::replace(&mut self.evaluator.budget, rest);
-        self.evaluator.budget.refund(&part);
+        self.evaluator.budget.take_back(&part);
         match found {
             Ok(Rung::Decided(reason)) => reason,
             // Common terms are gone from a difference: nothing small is lost beside them.

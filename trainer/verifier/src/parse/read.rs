@@ -9,7 +9,7 @@ use crate::dress::undress;
 use crate::lex::{Gap, Kind, Token, lex};
 use crate::parse::display::unwrap;
 use crate::parse::prose::words;
-use crate::parse::{Comma, LETTER_STEPS, Parser, WORD_STEPS};
+use crate::parse::{Comma, Parser};
 use crate::policy::Policy;
 use crate::scalar::Comparer;
 use crate::settle::settle;
@@ -127,8 +127,8 @@ fn charge_words(tokens: &[Token<'_>], budget: &mut Budget) -> Result<(), Reason>
     budget.charge_each(tokens.len(), TOKEN_STEPS)?;
     for token in tokens {
         if let Kind::Word(word) = token.kind {
-            budget.charge(WORD_STEPS)?;
-            budget.charge_each(word.len(), LETTER_STEPS)?;
+            budget.charge(60)?;
+            budget.charge_each(word.len(), 18)?;
         }
     }
     Ok(())
@@ -220,7 +220,7 @@ fn readings(
     if let Some(value) = choice(tokens) {
         let mut readings = vec![plain(value)];
         if let Some(rest) = tokens.get(3..).filter(|rest| !rest.is_empty())
-            && let Ok(value) = parse(rest, Comma::Plain, policy, budget)
+            && let Some(value) = if_readable(parse(rest, Comma::Plain, policy, budget))?
         {
             readings.push(Reading {
                 sense: Sense::AfterChoice,
@@ -238,6 +238,7 @@ fn readings(
     match first {
         Ok(value) => readings.push(plain(value)),
         Err(reason) if !has_plain_comma(tokens) => return Err(reason),
+        Err(Reason::AnswerTooLarge) => return Err(Reason::AnswerTooLarge),
         Err(_) => {}
     }
     if let Some(value) = approximation {
@@ -251,19 +252,29 @@ fn readings(
             (Comma::List, Sense::CommaList),
             (Comma::Decimal, Sense::CommaDecimal),
         ] {
-            if let Ok(value) = parse(tokens, comma, policy, budget)
+            if let Some(value) = if_readable(parse(tokens, comma, policy, budget))?
                 && readings.iter().all(|known| known.value != value)
             {
                 readings.push(Reading { sense, value });
             }
         }
     }
-    readings.extend(letter_unit(tokens, policy, budget));
+    readings.extend(letter_unit(tokens, policy, budget)?);
     readings.truncate(policy.limits.readings);
     if readings.is_empty() {
         return Err(Reason::AnswerUnparsable);
     }
     Ok(readings)
+}
+
+/// None for what is no reading; what the limits end is an error, because a reading that is given up
+/// must not change which of the others counts.
+fn if_readable(value: Result<Value, Reason>) -> Result<Option<Value>, Reason> {
+    match value {
+        Ok(value) => Ok(Some(value)),
+        Err(Reason::AnswerTooLarge) => Err(Reason::AnswerTooLarge),
+        Err(_) => Ok(None),
+    }
 }
 
 fn parse(
@@ -318,7 +329,7 @@ fn whole(
     let part = &comparer.evaluator.budget;
     parser.builder.budget.refund(part);
     // Without its steps the comparison of the members of a chain says nothing.
-    if part.is_spent() {
+    if part.has_failed() {
         return Err(Reason::AnswerTooLarge);
     }
     value
@@ -375,14 +386,21 @@ fn choice(tokens: &[Token<'_>]) -> Option<Value> {
 }
 
 /// `5 m`, `9.8 m/s^2`, `1.5m`: behind a number, letters that are units as a whole.
-fn letter_unit(tokens: &[Token<'_>], policy: &Policy, budget: &mut Budget) -> Option<Reading> {
+fn letter_unit(
+    tokens: &[Token<'_>],
+    policy: &Policy,
+    budget: &mut Budget,
+) -> Result<Option<Reading>, Reason> {
     let start = tokens.windows(2).position(|pair| {
         matches!(pair, [number, letter]
             if matches!(number.kind, Kind::Digits(_) | Kind::Mark('}' | ')'))
                 && letter.gap != Gap::Thin
                 && !letter.is_text
                 && matches!(letter.kind, Kind::Word(word) if word.chars().count() == 1))
-    })?;
+    });
+    let Some(start) = start else {
+        return Ok(None);
+    };
     let mut upright = tokens.to_vec();
     for token in upright.iter_mut().skip(start.saturating_add(1)) {
         token.is_text = true;
@@ -395,8 +413,10 @@ fn letter_unit(tokens: &[Token<'_>], policy: &Policy, budget: &mut Budget) -> Op
     } else {
         Sense::JoinedUnit
     };
-    match parse(&upright, Comma::Plain, policy, budget) {
-        Ok(value @ Value::Quantity(..)) => Some(Reading { sense, value }),
-        _ => None,
-    }
+    Ok(
+        match if_readable(parse(&upright, Comma::Plain, policy, budget))? {
+            Some(value @ Value::Quantity(..)) => Some(Reading { sense, value }),
+            _ => None,
+        },
+    )
 }
