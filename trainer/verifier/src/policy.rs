@@ -179,7 +179,7 @@ impl Default for Limits {
             // chance of 2^-500 for numbers that are not built to deceive, and cost a tenth of the
             // time of 2048.
             precision: 512,
-            // A step takes at most 5 ns on one core, as the fuzzing tools measure: no verdict takes
+            // A step takes at most 4.5 ns on one core, as the fuzzing tools measure: no verdict takes
             // more than 10 ms.
             steps: 2_200_000,
         }
