@@ -8,6 +8,7 @@ use dashu_int::{IBig, UBig};
 use dashu_ratio::RBig;
 
 use crate::budget::{Budget, Exhausted};
+use crate::number::size_bits;
 
 /// Why a value is not known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,15 +71,16 @@ impl Ball {
         prec: usize,
         budget: &mut Budget,
     ) -> Result<Self, Unknown> {
+        budget.charge(16)?;
+        budget.charge_bits(size_bits(value), 0)?;
         let top = Self::exact(value.numerator().clone());
         if value.is_int() {
             return top.round(prec);
         }
-        top.div(
-            &Self::exact(IBig::from(value.denominator().clone())),
-            prec,
-            budget,
-        )
+        // Long numbers are cut first: their quotient needs no more digits than the result.
+        let long = prec.saturating_add(RADIUS_BITS);
+        let bottom = Self::exact(IBig::from(value.denominator().clone()));
+        top.round(long)?.div(&bottom.round(long)?, prec, budget)
     }
 
     /// From integer ends of an interval.
@@ -169,7 +171,7 @@ impl Ball {
         prec: usize,
         budget: &mut Budget,
     ) -> Result<Self, Unknown> {
-        budget.charge(16)?;
+        budget.charge(32)?;
         budget.charge_bits(prec, 0)?;
         if self.is_exact_zero() {
             return other.clone().round(prec);
@@ -245,7 +247,7 @@ impl Ball {
         prec: usize,
         budget: &mut Budget,
     ) -> Result<Self, Unknown> {
-        budget.charge(16)?;
+        budget.charge(48)?;
         budget.charge_bits(bits(&self.mid), bits(&other.mid))?;
         let rad = self.mid.clone().unsigned_abs() * &other.rad
             + other.mid.clone().unsigned_abs() * &self.rad
@@ -322,6 +324,10 @@ impl Ball {
             .rem_euclid(signed(degree));
         shift = shift.saturating_add(usize::try_from(remainder).unwrap_or(0));
         budget.charge_bits(num_bits, num_bits.saturating_mul(2))?;
+        if degree > 2 {
+            // Newton's iteration with products, twice.
+            budget.charge_bits(num_bits, num_bits.saturating_mul(8))?;
+        }
         let low = (&self.mid - IBig::from(self.rad.clone())).max(IBig::ZERO);
         let high = &self.mid + IBig::from(self.rad.clone());
         let floor = |value: IBig| {

@@ -10,6 +10,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 use core::fmt::Write;
 
+use dashu_int::ops::BitTest;
 use dashu_int::{IBig, UBig};
 use dashu_ratio::RBig;
 
@@ -192,11 +193,13 @@ impl Canon<'_> {
         Ok(poly)
     }
 
-    fn add(&mut self, a: &Poly, b: &Poly) -> Formed<Poly> {
-        let mut sum = a.clone();
-        for (monomial, coefficient) in &b.0 {
-            self.budget.charge(30)?;
-            sum.insert(monomial.clone(), coefficient.clone());
+    fn add(&mut self, mut sum: Poly, b: Poly) -> Formed<Poly> {
+        for (monomial, coefficient) in b.0 {
+            self.budget.charge(monomial_steps(&monomial))?;
+            let known = sum.0.get(&monomial).map_or(0, size_bits);
+            self.budget
+                .charge_quotients(known, size_bits(&coefficient))?;
+            sum.insert(monomial, coefficient);
         }
         self.check(sum)
     }
@@ -208,8 +211,9 @@ impl Canon<'_> {
         }
         for (left, x) in &a.0 {
             for (right, y) in &b.0 {
-                self.budget.charge(150)?;
-                self.budget.charge_bits(size_bits(x), size_bits(y))?;
+                self.budget
+                    .charge(monomial_steps(left).saturating_add(monomial_steps(right)))?;
+                self.budget.charge_quotients(size_bits(x), size_bits(y))?;
                 let mut coefficient = x * y;
                 let monomial = merged(left, right, &mut coefficient, self.max_bits)?;
                 if size_bits(&coefficient) > self.max_bits {
@@ -243,14 +247,14 @@ impl Canon<'_> {
     fn sum(&mut self, a: Form, b: Form) -> Formed<Form> {
         if a.bottom == b.bottom {
             return Ok(Form {
-                top: self.add(&a.top, &b.top)?,
+                top: self.add(a.top, b.top)?,
                 bottom: a.bottom,
             });
         }
         let left = self.multiply(&a.top, &b.bottom)?;
         let right = self.multiply(&b.top, &a.bottom)?;
         Ok(Form {
-            top: self.add(&left, &right)?,
+            top: self.add(left, right)?,
             bottom: self.multiply(&a.bottom, &b.bottom)?,
         })
     }
@@ -270,7 +274,7 @@ impl Canon<'_> {
             .values_mut()
             .for_each(|value| *value = -value.clone());
         let left = self.multiply(&a.top, &b.bottom)?;
-        self.add(&left, &right)
+        self.add(left, right)
     }
 
     pub(crate) fn form(&mut self, expr: &Expr) -> Formed<Form> {
@@ -317,9 +321,7 @@ impl Canon<'_> {
         if key.len() > MAX_KEY {
             return Err(NoForm::TooLarge);
         }
-        self.budget.charge((key.len() / 2) as u64)?;
-        // Formulas share no parts: a large one is not kept, or nested powers would double it.
-        let formula = formula.filter(|formula| has_at_most(formula, MAX_NODES).is_some());
+        self.budget.charge_each(key.len(), 1)?;
         if let Some(formula) = formula {
             self.opaque.entry(key.clone()).or_insert(formula);
         }
@@ -343,13 +345,41 @@ impl Canon<'_> {
         };
         key.push('(');
         for argument in arguments {
-            key.push_str(&self.form(argument)?.key()?);
+            let form = self.form(argument)?;
+            key.push_str(&self.key(&form)?);
             key.push(';');
         }
         key.push(')');
-        let formula = Expr::Apply(function.clone(), arguments.to_vec());
-        Ok(Form::of(self.opaque_atom(key, Some(formula), 1)?))
+        let formula =
+            are_small(arguments).then(|| Expr::Apply(function.clone(), arguments.to_vec()));
+        Ok(Form::of(self.opaque_atom(key, formula, 1)?))
     }
+
+    /// The text that identifies a form.
+    pub(crate) fn key(&mut self, form: &Form) -> Formed<String> {
+        let text = form.key()?;
+        // Numbers are turned into digits.
+        self.budget.charge_each(text.len(), 4)?;
+        Ok(text)
+    }
+}
+
+/// Formulas share no parts: a large one is not kept, or nested powers would double it.
+pub(crate) fn are_small(parts: &[Expr]) -> bool {
+    parts
+        .iter()
+        .try_fold(MAX_NODES, |left, part| has_at_most(part, left))
+        .is_some()
+}
+
+/// Steps of copying and comparing a monomial.
+fn monomial_steps(monomial: &Monomial) -> u64 {
+    let steps = |atom: &Atom| match atom {
+        Atom::Name(text) | Atom::Opaque(text) => text.len() as u64 / 8 + 12,
+        Atom::Root(radicand, _) => radicand.bit_len() as u64 / 64 + 12,
+        _ => 4,
+    };
+    monomial.iter().map(|(atom, _)| steps(atom)).sum::<u64>() + 24
 }
 
 /// What is left of a number of nodes once a formula has taken its own; none if it has more.
@@ -413,12 +443,17 @@ fn merged(a: &Monomial, b: &Monomial, coefficient: &mut RBig, max_bits: usize) -
     }
 }
 
-/// A polynomial as a formula; none if an opaque atom is not in the table.
-pub(crate) fn to_expr(poly: &Poly, opaque: &BTreeMap<String, Expr>) -> Option<Expr> {
+/// A polynomial as a formula; none if an opaque atom is not in the table, or the steps are spent.
+pub(crate) fn to_expr(
+    poly: &Poly,
+    opaque: &BTreeMap<String, Expr>,
+    budget: &mut Budget,
+) -> Option<Expr> {
     use alloc::boxed::Box;
     let mut terms = Vec::new();
     for (monomial, coefficient) in &poly.0 {
         let mut factors = vec![Expr::Number(coefficient.clone())];
+        budget.charge(monomial_steps(monomial)).ok()?;
         for (atom, exponent) in monomial {
             let base = match atom {
                 Atom::Name(name) => Expr::Name(name.clone()),
@@ -432,7 +467,13 @@ pub(crate) fn to_expr(poly: &Poly, opaque: &BTreeMap<String, Expr>) -> Option<Ex
                         UBig::from(*index),
                     ))),
                 ),
-                Atom::Opaque(key) => opaque.get(key)?.clone(),
+                Atom::Opaque(key) => {
+                    let formula = opaque.get(key)?;
+                    let rest = has_at_most(formula, MAX_NODES).unwrap_or(0);
+                    let num_nodes = MAX_NODES.saturating_sub(rest);
+                    budget.charge_each(num_nodes, 10).ok()?;
+                    formula.clone()
+                }
             };
             let exponent = Expr::Number(RBig::from(*exponent));
             factors.push(Expr::Power(Box::new(base), Box::new(exponent)));

@@ -10,8 +10,8 @@ use dashu_int::ops::{BitTest, UnsignedAbs};
 use dashu_int::{IBig, UBig};
 use dashu_ratio::RBig;
 
-use crate::canon::{Atom, Canon, Form, Formed, Monomial, NoForm, Poly, to_expr};
-use crate::number::{power, small};
+use crate::canon::{Atom, Canon, Form, Formed, Monomial, NoForm, Poly, are_small, to_expr};
+use crate::number::{charge_power, power, small};
 use crate::tree::Expr;
 
 /// Trial division ends here; what is left counts as one prime.
@@ -19,6 +19,9 @@ const LARGEST_DIVISOR: u32 = 1000;
 
 /// A power of a sum is multiplied out up to this exponent.
 const LARGEST_EXPONENT: i64 = 64;
+
+/// Steps of looking for roots of a number up to the size below.
+const ROOT_STEPS: u64 = 2000;
 
 /// A larger number counts as a prime.
 const LARGEST_ROOT: usize = 512;
@@ -55,9 +58,13 @@ impl Canon<'_> {
                 self.split_power(formula, &base, &exponent.top, &bottom)
             }
             _ => {
-                let key = alloc::format!("({})^({})", base.key()?, exponent.key()?);
-                let power = Expr::Power(Box::new(formula.clone()), Box::new(written.clone()));
-                Ok(Form::of(self.opaque_atom(key, Some(power), 1)?))
+                let key = alloc::format!("({})^({})", self.key(&base)?, self.key(&exponent)?);
+                let is_small = [formula, written]
+                    .iter()
+                    .all(|part| are_small(core::slice::from_ref(*part)));
+                let power = is_small
+                    .then(|| Expr::Power(Box::new(formula.clone()), Box::new(written.clone())));
+                Ok(Form::of(self.opaque_atom(key, power, 1)?))
             }
         }
     }
@@ -109,11 +116,11 @@ impl Canon<'_> {
         let rational = base.top.as_constant().zip(base.bottom.as_constant());
         let Some((top, bottom)) = rational.filter(|(_, bottom)| !bottom.is_zero()) else {
             let is_euler = base.top == Poly::atom(Atom::Euler, 1) && base.bottom == Poly::one();
-            return Ok(vec![(base.key()?, 1, is_euler.then_some(Expr::Euler))]);
+            return Ok(vec![(self.key(base)?, 1, is_euler.then_some(Expr::Euler))]);
         };
         let value = top / bottom;
         if value <= RBig::ZERO {
-            return Ok(vec![(base.key()?, 1, None)]);
+            return Ok(vec![(self.key(base)?, 1, None)]);
         }
         let mut parts = Vec::new();
         for (number, sign) in [
@@ -154,9 +161,12 @@ impl Canon<'_> {
         text.push(')');
         let count = i64::try_from(total.numerator()).map_err(|_| NoForm::TooLarge)?;
         let magnitude = u32::try_from(count.unsigned_abs()).map_err(|_| NoForm::TooLarge)?;
-        let base = part.known.as_ref().unwrap_or(part.formula).clone();
-        let power = to_expr(&exponent, self.opaque)
-            .map(|exponent| Expr::Power(Box::new(base), Box::new(exponent)));
+        let base = part.known.as_ref().unwrap_or(part.formula);
+        let power = to_expr(&exponent, self.opaque, self.budget)
+            .filter(|exponent| {
+                are_small(core::slice::from_ref(base)) && are_small(core::slice::from_ref(exponent))
+            })
+            .map(|exponent| Expr::Power(Box::new(base.clone()), Box::new(exponent)));
         let atom = self.opaque_atom(text, power, magnitude)?;
         Ok(if count >= 0 {
             Form::of(atom)
@@ -209,6 +219,7 @@ impl Canon<'_> {
                 let whole = total.div_euclid(i64::from(index));
                 let rest = u32::try_from(total.rem_euclid(i64::from(index))).unwrap_or(0);
                 let prime_value = RBig::from(prime.clone());
+                charge_power(&prime_value, whole, self.max_bits, self.budget)?;
                 let outer = power(&prime_value, whole, self.max_bits).ok_or(NoForm::TooLarge)?;
                 let mut poly = Poly::constant(outer);
                 if rest > 0 {
@@ -233,17 +244,19 @@ impl Canon<'_> {
                 break;
             }
             self.budget.charge_bits(rest.bit_len(), 0)?;
-            let mut count = 0u32;
-            while (&rest % divisor) == 0 {
-                rest /= divisor;
-                count = count.saturating_add(1);
-            }
-            if count > 0 {
-                result.push((UBig::from(divisor), count));
+            if (&rest % divisor) == 0 {
+                // Divides by squares of squares first.
+                self.budget.charge_bits(rest.bit_len(), rest.bit_len())?;
+                let prime = UBig::from(divisor);
+                let count = rest
+                    .remove(&prime)
+                    .and_then(|count| u32::try_from(count).ok());
+                result.push((prime, count.ok_or(NoForm::TooLarge)?));
             }
             divisor = divisor.saturating_add(if divisor == 2 { 1 } else { 2 });
         }
         if rest > UBig::ONE {
+            self.budget.charge(ROOT_STEPS)?;
             let (root, count) = perfect_power(rest);
             result.push((root, count));
         }

@@ -3,8 +3,9 @@
 use alloc::vec;
 use alloc::vec::Vec;
 
+use crate::budget::Budget;
 use crate::parse::{Answer, Reading, Sense};
-use crate::policy::{Assignment, BareList, IntervalRelation, Policy};
+use crate::policy::{Assignment, IntervalRelation, Policy};
 use crate::scalar::Comparer;
 use crate::tree::{Expr, Joint, Relation, SetOp, Value};
 use crate::verdict::Reason;
@@ -13,12 +14,37 @@ pub(crate) fn is_true(reason: Reason) -> bool {
     reason.correct() == Some(true)
 }
 
-/// Compares two answers. The first is the reference answer.
-pub(crate) fn compare(gold: &Answer, answer: &Answer, policy: &Policy) -> Reason {
+/// Compares two answers; the first is the reference answer. Which comes first changes neither the
+/// reason nor the steps, unless the policy has a switch that is not symmetric: the two are brought
+/// into one order, because a ladder that ends with its steps would see other parts otherwise.
+pub(crate) fn compare(
+    gold: &Answer,
+    answer: &Answer,
+    policy: &Policy,
+    budget: &mut Budget,
+) -> Reason {
     if gold.text == answer.text {
         return Reason::EqualText;
     }
-    let mut comparer = Comparer::new(policy);
+    let is_swapped = policy.is_symmetric() && answer.text < gold.text;
+    let (first, second) = if is_swapped {
+        (answer, gold)
+    } else {
+        (gold, answer)
+    };
+    let mut comparer = Comparer::new(policy, budget.part(u64::MAX));
+    let reason = readings(first, second, &mut comparer);
+    let is_spent = comparer.evaluator.budget.has_failed();
+    budget.refund(&comparer.evaluator.budget);
+    // What was not compared for want of steps is no difference.
+    if is_spent && !is_true(reason) {
+        return Reason::Undecided;
+    }
+    reason
+}
+
+/// The first pair of readings that is equal, or else what the first pair says.
+fn readings(gold: &Answer, answer: &Answer, comparer: &mut Comparer<'_>) -> Reason {
     let mut first = None;
     for left in &gold.readings {
         for right in &answer.readings {
@@ -37,6 +63,11 @@ pub(crate) fn compare(gold: &Answer, answer: &Answer, policy: &Policy) -> Reason
 
 /// Where both sides carry the same ambiguity, only like readings meet.
 fn may_meet(left: &Reading, right: &Reading, gold: &Answer, answer: &Answer) -> bool {
+    let is_joined = |reading: &Reading| reading.sense == Sense::JoinedUnit;
+    let is_quantity = |reading: &Reading| matches!(reading.value, Value::Quantity(..));
+    if (is_joined(left) && !is_quantity(right)) || (is_joined(right) && !is_quantity(left)) {
+        return false;
+    }
     left.sense == right.sense || !(is_shared(left, gold, answer) || is_shared(right, gold, answer))
 }
 
@@ -51,7 +82,7 @@ fn is_shared(reading: &Reading, gold: &Answer, answer: &Answer) -> bool {
 impl Comparer<'_> {
     /// The ladder for two values; the first is the reference answer's.
     pub(crate) fn values(&mut self, a: &Value, b: &Value) -> Reason {
-        if self.evaluator.budget.charge(40).is_err() {
+        if self.evaluator.budget.charge(10).is_err() {
             return Reason::Undecided;
         }
         if let (Value::Expr(x), Value::Expr(y)) = (a, b) {
@@ -265,125 +296,6 @@ impl Comparer<'_> {
         }
     }
 
-    fn part(&mut self, a: &Value, b: &Value) -> Reason {
-        match self.values(a, b) {
-            reason if is_true(reason) => Reason::EqualStructure,
-            Reason::Undecided => Reason::Undecided,
-            Reason::InternalDefect => Reason::InternalDefect,
-            _ => Reason::DifferentPart,
-        }
-    }
-
-    fn in_order_of(&mut self, pairs: &[(&Value, &Value)]) -> Reason {
-        let mut result = Reason::EqualStructure;
-        for (x, y) in pairs {
-            match self.part(x, y) {
-                Reason::EqualStructure => {}
-                Reason::Undecided => result = Reason::Undecided,
-                reason => return reason,
-            }
-        }
-        result
-    }
-
-    fn in_order(&mut self, a: &[Value], b: &[Value]) -> Reason {
-        if a.len() != b.len() {
-            return Reason::DifferentSize;
-        }
-        let pairs: Vec<(&Value, &Value)> = a.iter().zip(b).collect();
-        self.in_order_of(&pairs)
-    }
-
-    fn two_lists(&mut self, a: &[Value], b: &[Value]) -> Reason {
-        if self.policy.bare_list == BareList::Ordered {
-            return self.in_order(a, b);
-        }
-        self.matching_sizes(a, b)
-    }
-
-    fn matching_sizes(&mut self, a: &[Value], b: &[Value]) -> Reason {
-        if a.len() == b.len() {
-            self.matching(a, b)
-        } else {
-            Reason::DifferentSize
-        }
-    }
-
-    /// Members in any order, repeated ones merged.
-    fn sets(&mut self, a: &[Value], b: &[Value]) -> Reason {
-        let (a, b) = (self.distinct(a), self.distinct(b));
-        if a.len() != b.len() {
-            return Reason::DifferentSize;
-        }
-        self.matching(&a, &b)
-    }
-
-    fn distinct(&mut self, members: &[Value]) -> Vec<Value> {
-        let mut kept: Vec<Value> = Vec::new();
-        for member in members {
-            let is_known = kept.contains(member)
-                || kept
-                    .clone()
-                    .iter()
-                    .any(|known| is_true(self.values(known, member)));
-            if !is_known {
-                kept.push(member.clone());
-            }
-        }
-        kept
-    }
-
-    /// A one-to-one matching; augmenting paths, because equality need not be transitive.
-    fn matching(&mut self, a: &[Value], b: &[Value]) -> Reason {
-        let mut edges: Vec<Vec<usize>> = Vec::new();
-        let mut is_open = false;
-        for x in a {
-            let mut row = Vec::new();
-            for (index, y) in b.iter().enumerate() {
-                match self.values(x, y) {
-                    reason if is_true(reason) => row.push(index),
-                    Reason::Undecided => is_open = true,
-                    _ => {}
-                }
-            }
-            edges.push(row);
-        }
-        let mut partner: Vec<Option<usize>> = vec![None; b.len()];
-        for start in 0..a.len() {
-            let mut seen = vec![false; b.len()];
-            if !augment(start, &edges, &mut partner, &mut seen, 0) {
-                return if is_open {
-                    Reason::Undecided
-                } else {
-                    Reason::DifferentPart
-                };
-            }
-        }
-        Reason::EqualStructure
-    }
-
-    fn matrices(&mut self, a: &[Vec<Value>], b: &[Vec<Value>]) -> Reason {
-        if a.len() != b.len() || a.iter().zip(b).any(|(x, y)| x.len() != y.len()) {
-            return Reason::DifferentSize;
-        }
-        let pairs: Vec<(&Value, &Value)> = a.iter().flatten().zip(b.iter().flatten()).collect();
-        self.in_order_of(&pairs)
-    }
-
-    /// A column or a row against a tuple.
-    fn vector(&mut self, matrix: &[Vec<Value>], tuple: &[Value], is_gold: bool) -> Reason {
-        let is_vector = matrix.len() == 1 || matrix.iter().all(|row| row.len() == 1);
-        if !is_vector {
-            return Reason::DifferentKind;
-        }
-        let members: Vec<Value> = matrix.iter().flatten().cloned().collect();
-        if is_gold {
-            self.in_order(&members, tuple)
-        } else {
-            self.in_order(tuple, &members)
-        }
-    }
-
     fn set_operations(&mut self, operation: SetOp, a: &Value, b: &Value) -> Reason {
         let (left, right) = (operands(operation, a), operands(operation, b));
         if left.len() != right.len() {
@@ -502,40 +414,4 @@ fn reversed(first: &Value, rest: &[(Relation, Value)]) -> (Value, Vec<(Relation,
     let mut sides = sides.into_iter().cloned();
     let start = sides.next().unwrap_or_else(|| first.clone());
     (start, relations.into_iter().zip(sides).collect())
-}
-
-fn augment(
-    node: usize,
-    edges: &[Vec<usize>],
-    partner: &mut Vec<Option<usize>>,
-    seen: &mut Vec<bool>,
-    depth: usize,
-) -> bool {
-    // Paths are no longer than the larger side, which the limit of members bounds.
-    if depth > edges.len() {
-        return false;
-    }
-    let Some(row) = edges.get(node) else {
-        return false;
-    };
-    for &target in row {
-        let Some(mark) = seen.get_mut(target) else {
-            continue;
-        };
-        if core::mem::replace(mark, true) {
-            continue;
-        }
-        let current = partner.get(target).copied().flatten();
-        let is_free = match current {
-            None => true,
-            Some(other) => augment(other, edges, partner, seen, depth.saturating_add(1)),
-        };
-        if is_free {
-            if let Some(slot) = partner.get_mut(target) {
-                *slot = Some(node);
-            }
-            return true;
-        }
-    }
-    false
 }

@@ -10,6 +10,7 @@ use dashu_int::{IBig, UBig};
 
 use crate::ball::{Ball, Unknown};
 use crate::budget::Budget;
+use crate::series::{charge, fixed_exp, fixed_sin_cos, inverse_series, odd_series, one};
 
 /// Extra working bits.
 const GUARD: usize = 80;
@@ -49,72 +50,6 @@ fn fixed(x: &Ball, places: usize) -> Result<IBig, Unknown> {
     } else {
         Ok(x.mid.clone() >> distance.min(1 << 30))
     }
-}
-
-fn one(places: usize) -> IBig {
-    IBig::ONE << places
-}
-
-/// Steps of a series of so many terms.
-fn charge(budget: &mut Budget, terms: usize, places: usize) -> Result<(), Unknown> {
-    for _ in 0..terms {
-        budget.charge_bits(places, places)?;
-    }
-    Ok(())
-}
-
-/// The sum of `(-1)^i x^(2i+1) / (2i+1)`, or without the signs, for a small argument.
-fn odd_series(
-    x: &IBig,
-    places: usize,
-    has_signs: bool,
-    budget: &mut Budget,
-) -> Result<IBig, Unknown> {
-    let square: IBig = (x * x) >> places;
-    let mut power = x.clone();
-    let mut sum = x.clone();
-    let mut odd = 1u64;
-    while !power.is_zero() {
-        budget.charge_bits(places, places)?;
-        power = (power * &square) >> places;
-        odd = odd.saturating_add(2);
-        let term = &power / IBig::from(odd);
-        let is_subtracted = has_signs && odd & 2 == 2;
-        if is_subtracted {
-            sum -= term;
-        } else {
-            sum += term;
-        }
-        if power == IBig::NEG_ONE {
-            break;
-        }
-    }
-    Ok(sum)
-}
-
-/// `atan(1/n)` or `atanh(1/n)` by division by small integers alone.
-fn inverse_series(
-    n: u32,
-    places: usize,
-    has_signs: bool,
-    budget: &mut Budget,
-) -> Result<IBig, Unknown> {
-    let square = IBig::from(u64::from(n).saturating_mul(u64::from(n)));
-    let mut power = one(places) / IBig::from(n);
-    let mut sum = power.clone();
-    let mut odd = 1u64;
-    while !power.is_zero() {
-        budget.charge_bits(places, 0)?;
-        power /= &square;
-        odd = odd.saturating_add(2);
-        let term = &power / IBig::from(odd);
-        if has_signs && odd & 2 == 2 {
-            sum -= term;
-        } else {
-            sum += term;
-        }
-    }
-    Ok(sum)
 }
 
 impl Elementary {
@@ -174,6 +109,7 @@ impl Elementary {
         let extra = usize::try_from(top.max(0)).unwrap_or(0);
         let places = prec.saturating_add(GUARD).saturating_add(extra);
         let log2 = self.fixed_log2(places, budget)?;
+        budget.charge_bits(places, places)?;
         let value = fixed(x, places)?;
         let twos: IBig = (&value + (&log2 >> 1usize)).div_euclid_floor(&log2);
         let rest = value - &twos * log2;
@@ -213,6 +149,7 @@ impl Elementary {
             budget.charge_bits(extra, extra)?;
             y = IBig::from((y.unsigned_abs() << extra).sqrt());
         }
+        budget.charge_bits(extra, extra.saturating_mul(4))?;
         let unit = one(extra);
         let ratio = ((&y - &unit) << extra) / (&y + &unit);
         let series = odd_series(&ratio, extra, false, budget)? << 5usize;
@@ -241,6 +178,7 @@ impl Elementary {
         let extra = usize::try_from(top.max(0)).unwrap_or(0);
         let places = prec.saturating_add(GUARD).saturating_add(extra);
         let half_pi: IBig = self.fixed_pi(places, budget)? >> 1usize;
+        budget.charge_bits(places, places)?;
         let value = fixed(x, places)?;
         let quarters = (&value + (&half_pi >> 1usize)).div_euclid_floor(&half_pi);
         let rest = value - &quarters * half_pi;
@@ -335,64 +273,6 @@ fn widen_relative(ball: Ball, x: &Ball, prec: usize, budget: &mut Budget) -> Res
     };
     let spread = ball.mul(&factor, prec, budget)?;
     ball.add(&spread, prec, budget)
-}
-
-/// e^x for |x| up to 0.35: Taylor at x / 2^8, then eight squarings.
-fn fixed_exp(x: &IBig, places: usize, budget: &mut Budget) -> Result<IBig, Unknown> {
-    let small: IBig = x >> 8usize;
-    let mut term = one(places);
-    let mut sum = term.clone();
-    for n in 1u32..4096 {
-        budget.charge_bits(places, places)?;
-        term = ((term * &small) >> places) / IBig::from(n);
-        if term.is_zero() || term == IBig::NEG_ONE {
-            break;
-        }
-        sum += &term;
-    }
-    for _ in 0..8 {
-        budget.charge_bits(places, places)?;
-        sum = (&sum * &sum) >> places;
-    }
-    Ok(sum)
-}
-
-/// Sine and cosine for |x| up to 0.8: Taylor at x / 2^6, then six doublings.
-fn fixed_sin_cos(x: &IBig, places: usize, budget: &mut Budget) -> Result<(IBig, IBig), Unknown> {
-    let small: IBig = x >> 6usize;
-    let square: IBig = (&small * &small) >> places;
-    let unit = one(places);
-    let mut term = small.clone();
-    let mut sin = small;
-    // Versed sine instead of cosine: doubling keeps its small errors small.
-    let mut versine = IBig::ZERO;
-    let mut even = unit.clone();
-    for n in 1u32..2048 {
-        budget.charge_bits(places, places.saturating_mul(2))?;
-        let m = 2u32.saturating_mul(n);
-        even = ((even * &square) >> places) / IBig::from(m.saturating_mul(m.saturating_sub(1)));
-        term = ((term * &square) >> places) / IBig::from(m.saturating_mul(m.saturating_add(1)));
-        if n % 2 == 1 {
-            versine += &even;
-            sin -= &term;
-        } else {
-            versine -= &even;
-            sin += &term;
-        }
-        let is_done = |value: &IBig| value.is_zero() || *value == IBig::NEG_ONE;
-        if is_done(&even) && is_done(&term) {
-            break;
-        }
-    }
-    for _ in 0..6 {
-        charge(budget, 2, places)?;
-        let cos = &unit - &versine;
-        let twice: IBig = (&sin * &cos) >> places.saturating_sub(1);
-        // 1 - cos 2x = 2 sin² x
-        versine = (&sin * &sin) >> places.saturating_sub(1);
-        sin = twice;
-    }
-    Ok((sin, unit - versine))
 }
 
 /// Integer division that rounds down, and the lowest two bits.

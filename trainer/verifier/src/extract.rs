@@ -3,6 +3,7 @@
 
 use alloc::string::String;
 
+use crate::budget::{Budget, Exhausted};
 use crate::parse::{Answer, read};
 use crate::policy::{Extraction, Policy, SeveralBoxes};
 use crate::segment::{Segment, boxes, last_run, last_value, math};
@@ -26,7 +27,11 @@ fn found(text: &str, source: Source) -> Found {
 }
 
 /// Finds the answer of a completion.
-pub(crate) fn extract(completion: &str, policy: &Policy) -> Result<Found, (Reason, Source)> {
+pub(crate) fn extract(
+    completion: &str,
+    policy: &Policy,
+    budget: &mut Budget,
+) -> Result<Found, (Reason, Source)> {
     let text = prepare(completion, policy);
     if text.trim().is_empty() {
         return Err((Reason::EmptyAnswer, Source::Nothing));
@@ -38,10 +43,10 @@ pub(crate) fn extract(completion: &str, policy: &Policy) -> Result<Found, (Reaso
         return Err((Reason::NoAnswer, Source::Nothing));
     }
     if let Some(cut) = marker(text) {
-        return Ok(found(search(cut, policy), Source::Marker));
+        return within(search(cut, policy, budget), Source::Marker);
     }
     if let Some(cut) = phrase(text) {
-        return Ok(found(search(cut, policy), Source::Phrase));
+        return within(search(cut, policy, budget), Source::Phrase);
     }
     if policy.extraction == Extraction::Marked {
         return Err((Reason::NoAnswer, Source::Nothing));
@@ -53,26 +58,39 @@ pub(crate) fn extract(completion: &str, policy: &Policy) -> Result<Found, (Reaso
             answer: None,
         });
     }
-    if let Some(answer) = alone(text, policy) {
+    let too_large = |_| (Reason::AnswerTooLarge, Source::Nothing);
+    if let Some(answer) = alone(text, policy, budget).map_err(too_large)? {
         return Ok(Found {
             answer,
             ..found(text, Source::Whole)
         });
     }
-    match last_free(text, policy) {
+    match last_free(text, policy, budget).map_err(too_large)? {
         Some(value) => Ok(found(value, Source::LastValue)),
         None => Err((Reason::NoAnswer, Source::Nothing)),
     }
 }
 
+/// What a search found, unless it took all steps.
+fn within(result: Result<&str, Exhausted>, source: Source) -> Result<Found, (Reason, Source)> {
+    match result {
+        Ok(text) => Ok(found(text, source)),
+        Err(Exhausted) => Err((Reason::AnswerTooLarge, source)),
+    }
+}
+
 /// Finds the answer of a reference: the same rules, and the whole text where they find nothing.
-pub(crate) fn extract_reference(reference: &str, policy: &Policy) -> Result<Found, Reason> {
+pub(crate) fn extract_reference(
+    reference: &str,
+    policy: &Policy,
+    budget: &mut Budget,
+) -> Result<Found, Reason> {
     let text = prepare(reference, policy);
     if let Some(result) = boxed(text, policy) {
         return result.map_err(|(reason, _)| reason);
     }
     if let Some(cut) = marker(text).or_else(|| phrase(text)) {
-        return Ok(found(search(cut, policy), Source::Marker));
+        return Ok(found(search(cut, policy, budget)?, Source::Marker));
     }
     match join(text, &math(text)) {
         Some(joined) => Ok(Found {
@@ -159,9 +177,9 @@ fn phrase(text: &str) -> Option<&str> {
 /// The last "answer", in any case.
 fn last_answer(text: &str) -> Option<usize> {
     let word = b"answer";
-    text.as_bytes()
-        .windows(word.len())
-        .rposition(|window| window.eq_ignore_ascii_case(word))
+    text.as_bytes().windows(word.len()).rposition(|window| {
+        matches!(window, [.., b'r' | b'R']) && window.eq_ignore_ascii_case(word)
+    })
 }
 
 fn strip_word<'a>(text: &'a str, word: &str) -> Option<&'a str> {
@@ -214,15 +232,18 @@ fn bare_bold(text: &str) -> &str {
 }
 
 /// Rules 4, 5 and 6 on what a marker or a phrase cut out; all of it where they find nothing.
-fn search<'a>(cut: &'a str, policy: &Policy) -> &'a str {
+///
+/// # Errors
+/// Where the steps end before it is known what the text holds.
+fn search<'a>(cut: &'a str, policy: &Policy, budget: &mut Budget) -> Result<&'a str, Exhausted> {
     if let [.., last] = math(cut).as_slice() {
         let is_only = last_run(cut, &math(cut)).len() == 1;
-        return if is_only { last.inner } else { cut };
+        return Ok(if is_only { last.inner } else { cut });
     }
-    if alone(cut, policy).is_some() {
-        return cut;
+    if alone(cut, policy, budget)?.is_some() {
+        return Ok(cut);
     }
-    last_free(cut, policy).unwrap_or(cut)
+    Ok(last_free(cut, policy, budget)?.unwrap_or(cut))
 }
 
 /// A longer text of words is prose and not an answer.
@@ -230,16 +251,36 @@ const MAX_WORDS: usize = 5;
 
 /// The answer that the text is as a whole, be it one that contradicts itself.
 #[allow(clippy::option_option)]
-fn alone(text: &str, policy: &Policy) -> Option<Option<Answer>> {
+fn alone(
+    text: &str,
+    policy: &Policy,
+    budget: &mut Budget,
+) -> Result<Option<Option<Answer>>, Exhausted> {
     if text.len() > policy.limits.answer_bytes {
-        return None;
+        return Ok(None);
     }
-    match read(text, policy) {
+    let answer = attempt(text, policy, budget)?;
+    Ok(match answer {
         Ok(answer) if answer.num_words() > MAX_WORDS => None,
         Ok(answer) => Some(Some(answer)),
         Err(Reason::InconsistentAnswer) => Some(None),
         Err(_) => None,
+    })
+}
+
+/// Reads a text that may be no answer, with half of the steps: the rest is for what is.
+fn attempt(
+    text: &str,
+    policy: &Policy,
+    budget: &mut Budget,
+) -> Result<Result<Answer, Reason>, Exhausted> {
+    let mut part = budget.half();
+    let answer = read(text, policy, &mut part);
+    budget.take_back(&part);
+    if part.has_failed() {
+        return Err(Exhausted);
     }
+    Ok(answer)
 }
 
 /// A longer tail of a sentence is no expression.
@@ -249,11 +290,13 @@ const MAX_TAIL: usize = 256;
 const MAX_TRIES: usize = 12;
 
 /// Rule 6: the expression that ends the last sentence with a value in it, or the last number.
-fn last_free<'a>(text: &'a str, policy: &Policy) -> Option<&'a str> {
+fn last_free<'a>(
+    text: &'a str,
+    policy: &Policy,
+    budget: &mut Budget,
+) -> Result<Option<&'a str>, Exhausted> {
     let value = last_value(text);
-    // Many tries share the steps of one reading.
     let mut policy = *policy;
-    policy.limits.steps /= MAX_TRIES as u64;
     policy.limits.answer_bytes = policy.limits.answer_bytes.min(MAX_TAIL);
     let line = text.trim_end().lines().next_back().unwrap_or("");
     let end = line.trim_end_matches(['.', '!', '*', ' ']);
@@ -269,9 +312,13 @@ fn last_free<'a>(text: &'a str, policy: &Policy) -> Option<&'a str> {
             || tail.chars().nth(1).is_none_or(|c| !c.is_alphabetic());
         let is_value =
             tail.contains(|c: char| c.is_ascii_digit() || c == '\\' || c == '=' || c == '^');
-        if starts && is_value && read(tail, &policy).is_ok_and(|answer| answer.is_one_formula()) {
-            return Some(tail);
+        if !(starts && is_value) {
+            continue;
+        }
+        let answer = attempt(tail, &policy, budget)?;
+        if answer.is_ok_and(|answer| answer.is_one_formula()) {
+            return Ok(Some(tail));
         }
     }
-    value
+    Ok(value)
 }

@@ -8,10 +8,17 @@ use dashu_int::IBig;
 use dashu_int::ops::Abs;
 use dashu_ratio::RBig;
 
-use crate::budget::Budget;
-use crate::number::{binomial, factorial, gcd_lcm, power, small};
+use crate::budget::{Budget, Exhausted};
+use crate::number::{binomial, charge_power, factorial, gcd_lcm, power, size_bits, small};
 use crate::tree::{Expr, Function};
 use crate::verdict::Reason;
+
+impl From<Exhausted> for Reason {
+    /// An answer whose reading takes all steps.
+    fn from(_: Exhausted) -> Self {
+        Self::AnswerTooLarge
+    }
+}
 
 /// The result of building a formula.
 pub(crate) type Built<T> = Result<T, Reason>;
@@ -22,9 +29,6 @@ pub(crate) struct Builder {
     pub(crate) integer_bits: usize,
     pub(crate) budget: Budget,
 }
-
-/// Products that the reduction of a quotient costs.
-const REDUCTION: usize = 4;
 
 pub(crate) fn number(value: i64) -> Expr {
     Expr::Number(RBig::from(IBig::from(value)))
@@ -62,7 +66,7 @@ fn ten_exponent(value: &RBig) -> Option<i32> {
     } else {
         return None;
     };
-    if crate::number::size_bits(value) > LARGEST_TEN {
+    if size_bits(value) > LARGEST_TEN {
         return None;
     }
     let mut exponent = 0i32;
@@ -82,17 +86,11 @@ fn unparsable<T>() -> Built<T> {
 
 impl Builder {
     fn charge(&mut self, a: &RBig, b: &RBig) -> Built<()> {
-        let (left, right) = (crate::number::size_bits(a), crate::number::size_bits(b));
+        let (left, right) = (size_bits(a), size_bits(b));
         if left.max(right) > self.integer_bits.saturating_mul(2) {
             return Err(Reason::AnswerTooLarge);
         }
-        // Sums and products of quotients are reduced, which costs several products.
-        for _ in 0..REDUCTION {
-            self.budget
-                .charge_bits(left, right)
-                .map_err(|_| Reason::AnswerTooLarge)?;
-        }
-        Ok(())
+        Ok(self.budget.charge_quotients(left, right)?)
     }
 
     pub(crate) fn sum(&mut self, terms: Vec<Expr>) -> Built<Expr> {
@@ -106,7 +104,10 @@ impl Builder {
                 Expr::Sum(inner) => {
                     for term in inner {
                         match term.exact() {
-                            Some(value) => constant += value,
+                            Some(value) => {
+                                self.charge(value, &constant)?;
+                                constant += value;
+                            }
                             None => rest.push(term),
                         }
                     }
@@ -121,6 +122,7 @@ impl Builder {
                 },
             }
         }
+        self.budget.charge_each(rest.len(), 4)?;
         if rest.is_empty() {
             return Ok(Expr::Number(constant));
         }
@@ -144,7 +146,11 @@ impl Builder {
             if *value == RBig::NEG_ONE {
                 return Ok(Expr::Decimal(decimal.negated()));
             }
+            // One division for each digit.
+            self.budget
+                .charge_each(size_bits(value).min(LARGEST_TEN), 14)?;
             if let Some(exponent) = ten_exponent(value).filter(|_| !decimal.is_unfinished) {
+                self.charge(value, &decimal.value)?;
                 return Ok(Expr::Decimal(decimal.scaled(exponent)));
             }
         }
@@ -168,6 +174,7 @@ impl Builder {
                 }
             }
         }
+        self.budget.charge_each(rest.len(), 2)?;
         if rest.is_empty() {
             return Ok(Expr::Number(constant));
         }
@@ -210,12 +217,7 @@ impl Builder {
             if value.is_zero() && exponent < 0 {
                 return unparsable();
             }
-            self.budget
-                .charge_bits(
-                    self.integer_bits.min(crate::number::size_bits(value)),
-                    self.integer_bits / 64,
-                )
-                .map_err(|_| Reason::AnswerTooLarge)?;
+            charge_power(value, exponent, self.integer_bits, &mut self.budget)?;
             if let Some(result) = power(value, exponent, self.integer_bits) {
                 return Ok(Expr::Number(result));
             }
@@ -271,8 +273,10 @@ impl Builder {
     }
 
     fn exact_function(&mut self, function: &Function, arguments: &[&RBig]) -> Built<Option<RBig>> {
-        let large = |_| Reason::AnswerTooLarge;
         let bits = self.integer_bits;
+        for value in arguments {
+            self.charge(value, &RBig::ONE)?;
+        }
         Ok(match (function, arguments) {
             (Function::Abs, [x]) => Some((*x).clone().abs()),
             (Function::Floor, [x]) => Some(RBig::from(x.floor())),
@@ -283,9 +287,10 @@ impl Builder {
             (Function::Max, [first, rest @ ..]) => {
                 Some(rest.iter().fold(*first, |a, b| a.max(b)).clone())
             }
-            (Function::Gcd, values) => gcd_lcm(values, false),
-            (Function::Lcm, values) => gcd_lcm(values, true),
+            (Function::Gcd, values) => gcd_lcm(values, false, &mut self.budget)?,
+            (Function::Lcm, values) => gcd_lcm(values, true, &mut self.budget)?,
             (Function::Mod, [a, n]) if !n.is_zero() => {
+                self.charge(a, n)?;
                 let quotient = RBig::from((*a / *n).floor());
                 Some(*a - quotient * *n)
             }
@@ -299,12 +304,12 @@ impl Builder {
                     2
                 };
                 match small(n) {
-                    Some(n) => factorial(n, step, bits, &mut self.budget).map_err(large)?,
+                    Some(n) => factorial(n, step, bits, &mut self.budget)?,
                     None => None,
                 }
             }
             (Function::Binomial, [n, k]) => match (small(n), small(k)) {
-                (Some(n), Some(k)) => binomial(n, k, bits, &mut self.budget).map_err(large)?,
+                (Some(n), Some(k)) => binomial(n, k, bits, &mut self.budget)?,
                 _ => None,
             },
             _ => None,

@@ -319,7 +319,6 @@ impl<'a> Lexer<'a> {
             .strip_prefix('{')
             .ok_or(Reason::AnswerUnparsable)?;
         let (name, rest) = inner.split_once('}').ok_or(Reason::AnswerUnparsable)?;
-        let name = name.trim_end_matches('*');
         if which == "begin" {
             // The columns of an array.
             let rest = match name {

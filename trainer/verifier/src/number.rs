@@ -1,6 +1,6 @@
 //! Exact rationals and written decimals.
 
-use dashu_int::ops::{Abs, BitTest, Gcd, UnsignedAbs};
+use dashu_int::ops::{BitTest, Gcd, UnsignedAbs};
 use dashu_int::{IBig, UBig};
 use dashu_ratio::RBig;
 
@@ -100,14 +100,33 @@ impl Decimal {
     /// The rounding rule against an exact number. Ties may round either way; an unfinished decimal
     /// may be cut.
     pub(crate) fn stands_for(&self, exact: &RBig) -> bool {
-        let gap = (exact - &self.value).abs();
+        // Comparisons with short quotients: a difference would have to be reduced.
         let unit = self.unit();
-        if &gap + &gap <= unit {
+        let half = &unit / RBig::from(2u8);
+        if &self.value - &half <= *exact && *exact <= &self.value + &half {
             return true;
         }
-        let is_beyond = exact.clone().abs() > self.value.clone().abs();
-        self.is_unfinished && is_beyond && gap < unit
+        let above = self.value >= RBig::ZERO && *exact > self.value && *exact < &self.value + &unit;
+        let below = self.value <= RBig::ZERO && *exact < self.value && *exact > &self.value - &unit;
+        self.is_unfinished && (above || below)
     }
+}
+
+/// Steps of the power below: its last squaring takes most of them, and is no schoolbook product.
+pub(crate) fn charge_power(
+    base: &RBig,
+    exponent: i64,
+    limit_bits: usize,
+    budget: &mut Budget,
+) -> Result<(), Exhausted> {
+    let magnitude = usize::try_from(exponent.unsigned_abs()).unwrap_or(usize::MAX);
+    let size = size_bits(base);
+    if magnitude <= 1 || size.saturating_sub(1).saturating_mul(magnitude) > limit_bits {
+        // A copy, or a power that is too large.
+        return budget.charge_bits(size, 0);
+    }
+    let result_bits = size.saturating_mul(magnitude).min(limit_bits);
+    budget.charge_bits(result_bits, result_bits / 8)
 }
 
 /// A power with an integer exponent, if its size is within the limit of bits.
@@ -140,7 +159,7 @@ pub(crate) fn power(base: &RBig, exponent: i64, limit_bits: usize) -> Option<RBi
 
 /// Bits of the larger part of a rational.
 pub(crate) fn size_bits(value: &RBig) -> usize {
-    let top = value.numerator().clone().unsigned_abs().bit_len();
+    let top = value.numerator().bit_len();
     top.max(value.denominator().bit_len())
 }
 
@@ -163,17 +182,25 @@ pub(crate) fn factorial(
         return Ok(None);
     };
     let mut product = UBig::ONE;
+    // Factors are gathered in one word first: a product with a word takes as long as with a digit.
+    let mut word = 1u64;
     let mut factor = n;
     while factor > 1 {
-        // A product with one word is cheap.
-        budget.charge((product.bit_len() / 512) as u64 + 4)?;
-        product *= factor;
-        if product.bit_len() > limit_bits {
-            return Ok(None);
+        budget.charge(1)?;
+        match word.checked_mul(factor) {
+            Some(larger) => word = larger,
+            None => {
+                budget.charge_bits(product.bit_len(), 0)?;
+                product *= core::mem::replace(&mut word, factor);
+                if product.bit_len() > limit_bits {
+                    return Ok(None);
+                }
+            }
         }
         factor = factor.saturating_sub(step as u64);
     }
-    Ok(Some(RBig::from(product)))
+    product *= word;
+    Ok((product.bit_len() <= limit_bits).then(|| RBig::from(product)))
 }
 
 /// `n` over `k` for naturals.
@@ -196,6 +223,7 @@ pub(crate) fn binomial(
     let mut value = UBig::ONE;
     for i in 1..=k {
         budget.charge_bits(value.bit_len(), 0)?;
+        budget.charge_bits(value.bit_len(), 0)?;
         value *= u64::try_from(n.saturating_sub(k).saturating_add(i)).unwrap_or(1);
         value /= u64::try_from(i).unwrap_or(1);
         if value.bit_len() > limit_bits {
@@ -206,12 +234,18 @@ pub(crate) fn binomial(
 }
 
 /// Greatest common divisor or least common multiple of integers.
-pub(crate) fn gcd_lcm(values: &[&RBig], is_lcm: bool) -> Option<RBig> {
+pub(crate) fn gcd_lcm(
+    values: &[&RBig],
+    is_lcm: bool,
+    budget: &mut Budget,
+) -> Result<Option<RBig>, Exhausted> {
     let mut result: Option<UBig> = None;
     for value in values {
         if !value.is_int() {
-            return None;
+            return Ok(None);
         }
+        let known_bits = result.as_ref().map_or(0, BitTest::bit_len);
+        budget.charge_quotients(known_bits, size_bits(value))?;
         let next = value.numerator().clone().unsigned_abs();
         result = Some(match result {
             None => next,
@@ -228,7 +262,7 @@ pub(crate) fn gcd_lcm(values: &[&RBig], is_lcm: bool) -> Option<RBig> {
             }
         });
     }
-    result.map(RBig::from)
+    Ok(result.map(RBig::from))
 }
 
 #[cfg(test)]
@@ -280,14 +314,24 @@ mod tests {
         assert_eq!(power(&ratio(2, 1), 1000, 100), None);
         assert_eq!(factorial(6, 1, 100, &mut budget), Ok(Some(ratio(720, 1))));
         assert_eq!(factorial(7, 2, 100, &mut budget), Ok(Some(ratio(105, 1))));
+        // 30! = 30 · 29!, beyond one word; its 108 bits do not fit into 107.
+        let large = |n| {
+            factorial(n, 1, 200, &mut Budget::new(100_000))
+                .unwrap()
+                .unwrap()
+        };
+        assert_eq!(large(30), large(29) * ratio(30, 1));
+        assert_eq!(size_bits(&large(30)), 108);
+        assert_eq!(factorial(30, 1, 107, &mut budget), Ok(None));
+        assert_eq!(factorial(0, 1, 107, &mut budget), Ok(Some(RBig::ONE)));
         assert_eq!(binomial(10, 3, 100, &mut budget), Ok(Some(ratio(120, 1))));
         assert_eq!(
-            gcd_lcm(&[&ratio(12, 1), &ratio(18, 1)], false),
-            Some(ratio(6, 1))
+            gcd_lcm(&[&ratio(12, 1), &ratio(18, 1)], false, &mut budget),
+            Ok(Some(ratio(6, 1)))
         );
         assert_eq!(
-            gcd_lcm(&[&ratio(4, 1), &ratio(6, 1)], true),
-            Some(ratio(12, 1))
+            gcd_lcm(&[&ratio(4, 1), &ratio(6, 1)], true, &mut budget),
+            Ok(Some(ratio(12, 1)))
         );
     }
 }

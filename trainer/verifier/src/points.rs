@@ -1,5 +1,6 @@
 //! Evaluation in ball arithmetic: constants, and expressions with variables at fixed points.
 
+use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
 
@@ -15,7 +16,7 @@ use crate::tree::{Expr, Function};
 /// A root with a larger index goes through the logarithm.
 const LARGEST_INDEX: usize = 12;
 
-/// A value of each variable.
+/// A value of each variable, sorted by name.
 pub(crate) type Point = [(String, RBig)];
 
 pub(crate) type Known<T> = Result<T, Unknown>;
@@ -69,12 +70,14 @@ pub(crate) fn any(expr: &Expr, property: &dyn Fn(&Expr) -> bool) -> bool {
         }
 }
 
-/// The names of a formula, sorted. Names of variables that take small naturals are marked.
-pub(crate) fn names(expr: &Expr, is_natural: bool, found: &mut Vec<(String, bool)>) {
+/// Adds the names of a formula. Those of variables that take small naturals are marked.
+pub(crate) fn names(expr: &Expr, is_natural: bool, found: &mut BTreeMap<String, bool>) {
     match expr {
-        Expr::Name(name) => match found.iter_mut().find(|(known, _)| known == name) {
-            Some((_, marked)) => *marked |= is_natural,
-            None => found.push((name.clone(), is_natural)),
+        Expr::Name(name) => match found.get_mut(name) {
+            Some(marked) => *marked |= is_natural,
+            None => {
+                found.insert(name.clone(), is_natural);
+            }
         },
         Expr::Sum(parts) | Expr::Product(parts) => {
             parts.iter().for_each(|part| names(part, is_natural, found))
@@ -150,11 +153,19 @@ pub(crate) fn point(
         .collect()
 }
 
+fn value_at<'p>(point: &'p Point, name: &str) -> Option<&'p RBig> {
+    let place = point.binary_search_by(|(known, _)| known.as_str().cmp(name));
+    place
+        .ok()
+        .and_then(|at| point.get(at))
+        .map(|(_, value)| value)
+}
+
 impl Evaluator {
-    pub(crate) fn new(steps: u64) -> Self {
+    pub(crate) fn new(budget: Budget) -> Self {
         Self {
             elementary: Elementary::new(),
-            budget: Budget::new(steps),
+            budget,
             log_is_natural: false,
             is_complex: false,
             prec: 128,
@@ -166,8 +177,8 @@ impl Evaluator {
         match expr {
             Expr::Number(value) => self.rational(value),
             Expr::Decimal(decimal) => self.rational(&decimal.value),
-            Expr::Name(name) => match point.iter().find(|(known, _)| known == name) {
-                Some((_, value)) => self.rational(value),
+            Expr::Name(name) => match value_at(point, name) {
+                Some(value) => self.rational(value),
                 None => Err(Unknown::Unsure),
             },
             Expr::Pi => Ok(Complex::real(
@@ -300,10 +311,7 @@ impl Evaluator {
         }
         // A variable that stands for an integer gives an integer power.
         if let Expr::Name(name) = exponent
-            && let Some(n) = point
-                .iter()
-                .find(|(known, _)| known == name)
-                .and_then(|(_, n)| small(n))
+            && let Some(n) = value_at(point, name).and_then(small)
         {
             return self.integer_power(&value, n);
         }

@@ -6,7 +6,7 @@ use dashu_int::IBig;
 use dashu_ratio::RBig;
 
 use crate::ball::{Ball, Unknown};
-use crate::number::{binomial, factorial, gcd_lcm, small};
+use crate::number::{binomial, factorial, gcd_lcm, size_bits, small};
 use crate::points::{Evaluator, Known};
 use crate::tree::Function;
 
@@ -143,9 +143,10 @@ impl Evaluator {
                 (Some(n), Some(k)) => binomial(n, k, INTEGER_BITS, &mut self.budget)?,
                 _ => None,
             },
-            (Function::Gcd, values) => gcd_lcm(values, false),
-            (Function::Lcm, values) => gcd_lcm(values, true),
+            (Function::Gcd, values) => gcd_lcm(values, false, &mut self.budget)?,
+            (Function::Lcm, values) => gcd_lcm(values, true, &mut self.budget)?,
             (Function::Mod, [a, n]) if !n.is_zero() => {
+                self.budget.charge_quotients(size_bits(a), size_bits(n))?;
                 let quotient = RBig::from((*a / *n).floor());
                 Some(*a - quotient * *n)
             }

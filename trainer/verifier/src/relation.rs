@@ -1,5 +1,6 @@
 //! Equations up to a constant factor, inequalities up to a positive one.
 
+use alloc::collections::BTreeMap;
 use alloc::vec;
 use alloc::vec::Vec;
 use core::cmp::Ordering;
@@ -51,24 +52,15 @@ impl Comparer<'_> {
     /// The numerator of a form, grouped by products of names.
     fn sides(&mut self, expr: &Expr) -> Option<Sides> {
         let form = self.canon().form(expr).ok()?;
-        let mut sides: Sides = Vec::new();
+        let mut sides: BTreeMap<Monomial, Poly> = BTreeMap::new();
         for (monomial, coefficient) in form.top.0 {
             let is_name = |atom: &Atom| matches!(atom, Atom::Name(_) | Atom::Opaque(_));
             let (names, constants): (Monomial, Monomial) =
                 monomial.into_iter().partition(|(atom, _)| is_name(atom));
-            let index = match sides.iter().position(|(known, _)| *known == names) {
-                Some(index) => index,
-                None => {
-                    sides.push((names, Poly::default()));
-                    sides.len().saturating_sub(1)
-                }
-            };
-            if let Some((_, poly)) = sides.get_mut(index) {
-                poly.0.insert(constants, coefficient);
-            }
+            let poly = sides.entry(names).or_default();
+            poly.0.insert(constants, coefficient);
         }
-        sides.sort_by(|(a, _), (b, _)| a.cmp(b));
-        Some(sides)
+        Some(sides.into_iter().collect())
     }
 
     /// The leading coefficients of two proportional sides.
@@ -142,7 +134,9 @@ impl Comparer<'_> {
         let Some((x, y)) = self.factor(&left, &right) else {
             return false;
         };
-        let signs = to_expr(&x, &self.opaque).zip(to_expr(&y, &self.opaque));
+        let budget = &mut self.evaluator.budget;
+        let x = to_expr(&x, &self.opaque, budget);
+        let signs = x.zip(to_expr(&y, &self.opaque, budget));
         let Some((x, y)) = signs else {
             return false;
         };

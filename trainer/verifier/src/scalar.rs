@@ -10,8 +10,9 @@ use core::cmp::Ordering;
 use dashu_ratio::RBig;
 
 use crate::ball::{Ball, Unknown};
+use crate::budget::{Budget, Exhausted};
 use crate::canon::{Canon, Form, NoForm, Poly, to_expr};
-use crate::number::Decimal;
+use crate::number::{Decimal, size_bits};
 use crate::points::{Complex, Evaluator, any, has_imaginary, names, point};
 use crate::policy::{DecimalMatch, Domain, Policy};
 use crate::tree::{Expr, Function};
@@ -55,14 +56,10 @@ enum Seen {
 }
 
 impl<'p> Comparer<'p> {
-    pub(crate) fn new(policy: &'p Policy) -> Self {
-        Self::with_steps(policy, policy.limits.steps)
-    }
-
-    pub(crate) fn with_steps(policy: &'p Policy, steps: u64) -> Self {
+    pub(crate) fn new(policy: &'p Policy, budget: Budget) -> Self {
         Self {
             policy,
-            evaluator: Evaluator::new(steps),
+            evaluator: Evaluator::new(budget),
             opaque: BTreeMap::new(),
         }
     }
@@ -78,6 +75,13 @@ impl<'p> Comparer<'p> {
 
     /// The ladder for two formulas. The first is the reference answer's.
     pub(crate) fn exprs(&mut self, a: &Expr, b: &Expr) -> Reason {
+        let budget = &mut self.evaluator.budget;
+        if budget
+            .charge(charge_of(a).saturating_add(charge_of(b)))
+            .is_err()
+        {
+            return Reason::Undecided;
+        }
         match (a, b) {
             (Expr::Number(x), Expr::Number(y)) => {
                 return if x == y {
@@ -106,7 +110,7 @@ impl<'p> Comparer<'p> {
         let rest = core::mem::replace(&mut self.evaluator.budget, part);
         let found = self.forms(a, b);
         let part = core::mem::replace(&mut self.evaluator.budget, rest);
-        self.evaluator.budget.refund(&part);
+        self.evaluator.budget.take_back(&part);
         match found {
             Ok(Rung::Decided(reason)) => reason,
             // Common terms are gone from a difference: nothing small is lost beside them.
@@ -146,7 +150,7 @@ impl<'p> Comparer<'p> {
     }
 
     /// A difference as what is added and what is taken away.
-    fn parted(&self, gap: Poly) -> Option<Rung> {
+    fn parted(&mut self, gap: Poly) -> Option<Rung> {
         let (plus, minus): (BTreeMap<_, _>, BTreeMap<_, _>) = gap
             .0
             .into_iter()
@@ -156,16 +160,20 @@ impl<'p> Comparer<'p> {
             .0
             .values_mut()
             .for_each(|value| *value = -value.clone());
-        let plus = to_expr(&Poly(plus), &self.opaque)?;
-        Some(Rung::Constants(plus, to_expr(&minus, &self.opaque)?))
+        let budget = &mut self.evaluator.budget;
+        let plus = to_expr(&Poly(plus), &self.opaque, budget)?;
+        Some(Rung::Constants(
+            plus,
+            to_expr(&minus, &self.opaque, budget)?,
+        ))
     }
 
     /// Rungs 7 and 8.
     fn values_of(&mut self, a: &Expr, b: &Expr) -> Reason {
-        let mut variables = Vec::new();
-        names(a, false, &mut variables);
-        names(b, false, &mut variables);
-        variables.sort();
+        let mut found = BTreeMap::new();
+        names(a, false, &mut found);
+        names(b, false, &mut found);
+        let variables: Vec<(String, bool)> = found.into_iter().collect();
         let has_log = |expr: &Expr| {
             any(expr, &|part| {
                 matches!(part, Expr::Apply(Function::PlainLog, _))
@@ -258,6 +266,14 @@ impl<'p> Comparer<'p> {
             if index >= NUM_POINTS && num_equal >= ENOUGH_POINTS {
                 break;
             }
+            if self
+                .evaluator
+                .budget
+                .charge_each(variables.len(), 100)
+                .is_err()
+            {
+                return Reason::Undecided;
+            }
             let at = point(index, variables, is_positive || index >= NUM_POINTS);
             match self.seen(a, b, &at) {
                 Err(Unknown::Exhausted) => return Reason::Undecided,
@@ -275,6 +291,9 @@ impl<'p> Comparer<'p> {
     }
 
     fn two_decimals(&mut self, a: &Decimal, b: &Decimal) -> Reason {
+        if self.charge_rounding(a, &b.value).is_err() {
+            return Reason::Undecided;
+        }
         if a.value == b.value {
             return Reason::EqualNumber;
         }
@@ -300,6 +319,9 @@ impl<'p> Comparer<'p> {
         let may_round = decimal.shows_enough(self.policy)
             || (is_gold && self.policy.decimal_match == DecimalMatch::GoldDigits);
         if let Some(exact) = other.exact() {
+            if self.charge_rounding(decimal, exact).is_err() {
+                return Reason::Undecided;
+            }
             return if *exact == decimal.value && !decimal.is_unfinished {
                 Reason::EqualNumber
             } else if may_round && decimal.stands_for(exact) {
@@ -340,6 +362,15 @@ impl<'p> Comparer<'p> {
         }
     }
 
+    /// Steps of the rounding rule: a few sums and comparisons of quotients.
+    fn charge_rounding(&mut self, decimal: &Decimal, other: &RBig) -> Result<(), Exhausted> {
+        let places = usize::try_from(decimal.places.unsigned_abs()).unwrap_or(usize::MAX);
+        let num_bits = size_bits(&decimal.value).max(places.saturating_mul(10) / 3);
+        let budget = &mut self.evaluator.budget;
+        budget.charge_quotients(num_bits, num_bits)?;
+        budget.charge_quotients(num_bits, size_bits(other))
+    }
+
     fn rounds_to(&mut self, constant: &Expr, decimal: &Decimal) -> bool {
         let half = decimal.unit() * RBig::from_parts(1.into(), 2u8.into());
         let reach = if decimal.is_unfinished {
@@ -367,6 +398,8 @@ impl<'p> Comparer<'p> {
     /// The order of two real constants; none if they cannot be evaluated.
     pub(crate) fn order(&mut self, a: &Expr, b: &Expr) -> Option<Ordering> {
         if let (Some(x), Some(y)) = (a.exact(), b.exact()) {
+            let budget = &mut self.evaluator.budget;
+            budget.charge_bits(size_bits(x), size_bits(y)).ok()?;
             return Some(x.cmp(y));
         }
         if self.exprs(a, b).correct() == Some(true) {
@@ -410,6 +443,20 @@ impl<'p> Comparer<'p> {
             )
         })
     }
+}
+
+/// Steps of walking through a formula a few times, and of a comparison of its numbers.
+fn charge_of(expr: &Expr) -> u64 {
+    let inner = |parts: &[Expr]| parts.iter().map(charge_of).sum::<u64>();
+    let steps = match expr {
+        Expr::Number(value) => return size_bits(value) as u64 / 64 + 4,
+        Expr::Name(name) => name.len() as u64,
+        Expr::Sum(parts) | Expr::Product(parts) | Expr::Apply(_, parts) => inner(parts),
+        Expr::Power(base, exponent) => charge_of(base).saturating_add(charge_of(exponent)),
+        Expr::PlusMinus(_, inner) => charge_of(inner),
+        _ => 0,
+    };
+    steps.saturating_add(16)
 }
 
 impl Complex {

@@ -23,9 +23,10 @@ pub(crate) fn boxes(text: &str) -> Boxes<'_> {
     // One entry per open brace: the index of the box that it opened.
     let mut braces: Vec<Option<(usize, usize, usize)>> = Vec::new();
     let mut at = 0;
-    while let Some(first) = tail(text, at).chars().next() {
-        let next = at.saturating_add(first.len_utf8());
-        match first {
+    while let Some(offset) = tail(text, at).find(['{', '}', '\\']) {
+        at = at.saturating_add(offset);
+        let next = at.saturating_add(1);
+        match tail(text, at).chars().next().unwrap_or(' ') {
             '{' => braces.push(None),
             '}' => {
                 if let Some(Some((index, start, inner))) = braces.pop()
@@ -121,7 +122,7 @@ fn token_len(text: &str) -> usize {
     }
 }
 
-/// The math segments of a text: `$$…$$`, `$…$`, `\(…\)`, `\[…\]`.
+/// The math segments of a text: `$$…$$`, `$…$`, `\(…\)`, `\[…\]`, display environments.
 ///
 /// A `$` opens only if a non-blank follows, closes only if a non-blank precedes and no digit
 /// follows; any other `$` is currency.
@@ -130,6 +131,7 @@ pub(crate) fn math(text: &str) -> Vec<Segment<'_>> {
     let mut at = 0;
     // Delimiters known to close nowhere behind `at`: keeps the search linear.
     let (mut has_round, mut has_square, mut has_display) = (true, true, true);
+    let mut has_environment = [true; ENVIRONMENTS.len()];
     while let Some(offset) = tail(text, at).find(['\\', '$']) {
         let start = at.saturating_add(offset);
         let rest = tail(text, start);
@@ -147,6 +149,8 @@ pub(crate) fn math(text: &str) -> Vec<Segment<'_>> {
             segment
         } else if rest.starts_with('$') {
             dollars(text, start)
+        } else if rest.starts_with("\\begin{") {
+            environment(text, start, &mut has_environment)
         } else {
             None
         };
@@ -165,6 +169,44 @@ pub(crate) fn math(text: &str) -> Vec<Segment<'_>> {
         };
     }
     found
+}
+
+/// Environments that display a formula; with a star they do not number it.
+const ENVIRONMENTS: [&str; 7] = [
+    "equation",
+    "align",
+    "gather",
+    "multline",
+    "flalign",
+    "eqnarray",
+    "displaymath",
+];
+
+/// A display environment that begins at `start`. What is inside keeps its delimiters, because rows
+/// mean something only there.
+fn environment<'a>(text: &'a str, start: usize, may_close: &mut [bool]) -> Option<Segment<'a>> {
+    let name = tail(text, start).strip_prefix("\\begin{")?;
+    let (known, star) = ENVIRONMENTS
+        .iter()
+        .zip(may_close)
+        .find_map(|(known, may_close)| {
+            let rest = name.strip_prefix(known)?;
+            let star = if rest.starts_with('*') { "*" } else { "" };
+            let is_whole = rest.strip_prefix(star)?.starts_with('}');
+            (is_whole && *may_close).then_some(((known, may_close), star))
+        })?;
+    let (known, may_close) = known;
+    let close = alloc::format!("\\end{{{known}{star}}}");
+    let Some(inner_end) = tail(text, start).find(&close) else {
+        *may_close = false;
+        return None;
+    };
+    let end = start.saturating_add(inner_end).saturating_add(close.len());
+    Some(Segment {
+        start,
+        end,
+        inner: text.get(start..end)?,
+    })
 }
 
 fn between<'a>(text: &'a str, start: usize, open: usize, close: &str) -> Option<Segment<'a>> {
@@ -235,6 +277,11 @@ pub(crate) fn last_value(text: &str) -> Option<&str> {
     let mut previous = ' ';
     while let Some(first) = tail(text, at).chars().next() {
         let rest = tail(text, at);
+        if !may_start_value(first, rest) {
+            previous = first;
+            at = at.saturating_add(first.len_utf8());
+            continue;
+        }
         let is_free = !(previous.is_alphanumeric() || matches!(previous, '_' | '^' | '.' | '}'));
         match value_len(rest, is_free) {
             Some(length) => {
@@ -252,6 +299,15 @@ pub(crate) fn last_value(text: &str) -> Option<&str> {
         }
     }
     last
+}
+
+/// A quick look at what a number can begin with: most of a text is none.
+fn may_start_value(first: char, rest: &str) -> bool {
+    match first {
+        '0'..='9' | '.' | '-' | '+' | '−' | '$' | '€' | '£' => true,
+        '\\' => matches!(rest.as_bytes().get(1), Some(b'$' | b'f' | b'd' | b't')),
+        _ => false,
+    }
 }
 
 /// True if what follows a number does not continue it.
@@ -357,6 +413,14 @@ mod tests {
             ("costs $5. Then $3$.", vec!["3"]),
             (r"\(a\) \[b\] $$c$$", vec!["a", "b", "c"]),
             (r"\(a", vec![]),
+            (
+                r"so \begin{align*}x&=1\end{align*}.",
+                vec![r"\begin{align*}x&=1\end{align*}"],
+            ),
+            (
+                r"\begin{align}x\end{align*} \begin{cases}x\end{cases}",
+                vec![],
+            ),
             (r"$\$5$", vec![r"\$5"]),
             ("$18-$20", vec![]),
             ("$ 5$", vec![]),

@@ -131,10 +131,7 @@ fn signed(value: &Value, is_upper: bool, builder: &mut Builder) -> Built<Value> 
 }
 
 fn signed_expr(expr: &Expr, is_upper: bool, builder: &mut Builder) -> Built<Expr> {
-    builder
-        .budget
-        .charge(60)
-        .map_err(|_| Reason::AnswerTooLarge)?;
+    builder.budget.charge(60)?;
     Ok(match expr {
         Expr::PlusMinus(is_plus, inner) => {
             let inner = signed_expr(inner, is_upper, builder)?;

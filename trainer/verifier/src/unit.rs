@@ -95,6 +95,19 @@ pub(crate) fn usual_name(word: &str) -> Option<&'static str> {
         .and_then(|spellings| spellings.first().copied())
 }
 
+/// The usual name of the unit that a currency sign stands for.
+pub(crate) fn currency(sign: char) -> Option<&'static str> {
+    Some(match sign {
+        '$' => "dollar",
+        '¢' => "cent",
+        '€' => "euro",
+        '£' => "pound",
+        '¥' => "yen",
+        '₹' => "rupee",
+        _ => return None,
+    })
+}
+
 /// Words that count things but carry no unit of measure; they must not follow a number as its
 /// unit, because they change its meaning.
 pub(crate) fn changes_meaning(word: &str) -> bool {

@@ -180,10 +180,18 @@ pub struct Verdict {
     pub extracted: Option<String>,
     /// Where it was found.
     pub source: Source,
+    /// The work that it took, in the unit of [`Limits::steps`](crate::Limits::steps), and never
+    /// more than that.
+    pub steps: u64,
 }
 
 impl Verdict {
-    pub(crate) fn new(reason: Reason, extracted: Option<String>, source: Source) -> Self {
+    pub(crate) fn new(
+        reason: Reason,
+        extracted: Option<String>,
+        source: Source,
+        steps: u64,
+    ) -> Self {
         let keeps_text = reason.correct().is_some()
             && !matches!(
                 reason,
@@ -194,6 +202,7 @@ impl Verdict {
             reason,
             extracted: extracted.filter(|_| keeps_text),
             source,
+            steps,
         }
     }
 }

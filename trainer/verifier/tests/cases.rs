@@ -114,3 +114,41 @@ fn enough_cases_expect_a_wrong_answer() {
         all.len()
     );
 }
+
+/// What a budget that ends early may say; it may also call equal what is proved with more steps.
+fn gives_up(reason: Reason) -> bool {
+    matches!(
+        reason,
+        Reason::Undecided | Reason::AnswerTooLarge | Reason::GoldTooLarge | Reason::EqualPoints
+    )
+}
+
+#[test]
+fn a_small_budget_gives_up_and_never_errs() {
+    let full = Policy::default();
+    let mut num_given_up = 0;
+    for case in FILES.iter().flat_map(|name| cases(name)) {
+        let long = grade(&case.gold, &case.answer, &full);
+        for steps in [500, 1_500, 3_000, 6_000, 12_000, 25_000, 60_000, 250_000] {
+            let mut few = full;
+            few.limits.steps = steps;
+            let short = grade(&case.gold, &case.answer, &few);
+            assert!(
+                short.steps <= steps,
+                "{}: {} steps of {steps}",
+                case.id,
+                short.steps
+            );
+            if gives_up(short.reason) {
+                num_given_up += 1;
+                continue;
+            }
+            assert_eq!(
+                short.correct, long.correct,
+                "{}: {} after {steps} steps, then {}",
+                case.id, short.reason, long.reason
+            );
+        }
+    }
+    assert!(num_given_up > 1000, "{num_given_up}");
+}

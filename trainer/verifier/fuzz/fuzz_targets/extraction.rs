@@ -1,4 +1,5 @@
-//! Any text as a completion: a verdict, and every extracted part occurs in the text.
+//! Any text as a completion: a verdict within the budget, and every extracted part occurs in the
+//! text.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -8,6 +9,7 @@ fn check(completion: &str, policy: &Policy) {
     let verdict = grade("5", completion, policy);
     assert_eq!(verdict.correct, verdict.reason.correct());
     assert_ne!(verdict.reason, Reason::InternalDefect);
+    assert!(verdict.steps <= policy.limits.steps, "{}", verdict.steps);
     let hides = matches!(
         verdict.reason,
         Reason::NoAnswer | Reason::UnterminatedBox | Reason::AnswerTooLarge

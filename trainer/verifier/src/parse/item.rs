@@ -20,6 +20,7 @@ impl<'a> Parser<'a> {
     }
 
     fn item_inner(&mut self) -> Built<Value> {
+        self.builder.budget.charge(100)?;
         if self.ellipsis() {
             return Ok(Value::Text(String::from(ELLIPSIS)));
         }
@@ -78,7 +79,7 @@ impl<'a> Parser<'a> {
         }
     }
 
-    fn ends_item(&self) -> bool {
+    pub(super) fn ends_item(&self) -> bool {
         matches!(
             self.peek(),
             None | Some(

@@ -1,14 +1,17 @@
 //! Tokens to readings. The parser consumes the whole answer or refuses it.
 
+mod display;
 mod expr;
 mod function;
 mod item;
 mod list;
 mod numeral;
 mod primary;
+mod prose;
 mod quantity;
 mod read;
 mod structure;
+mod time;
 mod words;
 
 pub(crate) use read::{Answer, Reading, Sense, read};
@@ -21,8 +24,11 @@ use crate::lex::{Gap, Kind, Token};
 use crate::policy::Limits;
 use crate::verdict::Reason;
 
-/// An answer is read up to four times, on two sides: each time has this part of the steps.
-pub(crate) const READING_PART: u64 = 4;
+/// Steps of looking up a word in the lists of units and functions.
+pub(crate) const WORD_STEPS: u64 = 150;
+
+/// Steps for each letter of a word: a name of a function may begin at each.
+pub(crate) const LETTER_STEPS: u64 = 40;
 
 /// How a comma between digits is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,7 +72,12 @@ fn refuse<T>() -> Built<T> {
 }
 
 impl<'a> Parser<'a> {
-    pub(crate) fn new(tokens: Vec<Token<'a>>, comma: Comma, limits: &Limits) -> Self {
+    pub(crate) fn new(
+        tokens: Vec<Token<'a>>,
+        comma: Comma,
+        limits: &Limits,
+        budget: Budget,
+    ) -> Self {
         Self {
             partners: partners(&tokens),
             binds_e: binds(&tokens, "e"),
@@ -81,7 +92,7 @@ impl<'a> Parser<'a> {
             limits: *limits,
             builder: Builder {
                 integer_bits: limits.integer_bits,
-                budget: Budget::new(limits.steps / READING_PART),
+                budget,
             },
         }
     }
@@ -143,6 +154,7 @@ impl<'a> Parser<'a> {
         if self.depth >= self.limits.nesting {
             return Err(Reason::AnswerTooLarge);
         }
+        self.builder.budget.charge(30)?;
         self.depth = self.depth.saturating_add(1);
         let result = rule(self);
         self.depth = self.depth.saturating_sub(1);

@@ -7,7 +7,7 @@ use dashu_ratio::RBig;
 
 use crate::fold::Built;
 use crate::lex::{Gap, Kind};
-use crate::number::{Decimal, integer, power_of_ten};
+use crate::number::{Decimal, integer, power_of_ten, size_bits};
 use crate::parse::{Comma, Parser, refuse};
 use crate::tree::Expr;
 use crate::verdict::Reason;
@@ -19,6 +19,11 @@ const MAX_TEN: i32 = 9000;
 struct Digits {
     whole: String,
     fraction: Option<String>,
+}
+
+/// Bits of a number of so many decimal digits, rounded up.
+fn bits_of_digits(count: usize) -> usize {
+    count.saturating_mul(10) / 3
 }
 
 impl<'a> Parser<'a> {
@@ -64,6 +69,7 @@ impl<'a> Parser<'a> {
             return Ok(Expr::Number(value));
         }
         let is_integer = digits.fraction.is_none();
+        self.charge_digits(&digits)?;
         let mut decimal = Decimal::written(&digits.whole, digits.fraction.as_deref().unwrap_or(""))
             .ok_or(Reason::AnswerTooLarge)?;
         if !is_integer && self.ellipsis() {
@@ -72,6 +78,10 @@ impl<'a> Parser<'a> {
         }
         let exponent = self.scientific()?;
         if let Some(exponent) = exponent {
+            let num_bits = bits_of_digits(usize::try_from(exponent.unsigned_abs()).unwrap_or(0));
+            let budget = &mut self.builder.budget;
+            budget.charge_bits(num_bits, num_bits / 8)?;
+            budget.charge_quotients(num_bits, size_bits(&decimal.value))?;
             decimal = decimal.scaled(exponent);
         }
         if digits
@@ -85,6 +95,18 @@ impl<'a> Parser<'a> {
             return self.mixed(decimal.value);
         }
         Ok(Expr::Number(decimal.value))
+    }
+
+    /// Steps of turning digits into a number; a fraction is reduced.
+    fn charge_digits(&mut self, digits: &Digits) -> Built<()> {
+        let fraction = digits.fraction.as_deref().unwrap_or("");
+        let num_bits = bits_of_digits(digits.whole.len().saturating_add(fraction.len()));
+        let other = if fraction.is_empty() {
+            num_bits / 8
+        } else {
+            num_bits
+        };
+        Ok(self.builder.budget.charge_bits(num_bits, other)?)
     }
 
     /// Separators of thousands, or a decimal comma.
@@ -222,6 +244,8 @@ impl<'a> Parser<'a> {
         let cycle = self.second_dot(cycle);
         // Three dots behind a bar say the same once more.
         self.ellipsis();
+        let num_bits = bits_of_digits(cycle.len().saturating_add(fixed.len()));
+        self.builder.budget.charge_quotients(num_bits, num_bits)?;
         let size = |text: &str| i32::try_from(text.len()).map_err(|_| Reason::AnswerTooLarge);
         let base = Decimal::written(&digits.whole, fixed).ok_or(Reason::AnswerTooLarge)?;
         let nines = power_of_ten(size(&cycle)?) - RBig::ONE;
@@ -329,12 +353,16 @@ impl<'a> Parser<'a> {
             return None;
         }
         let start = self.at;
-        let tokens = self.tokens.clone();
+        // Only the runs of digits behind the command are cut into digits.
+        let behind = start.saturating_add(1)..start.saturating_add(7).min(self.tokens.len());
+        let tokens = self.tokens.get(behind.clone()).map(<[_]>::to_vec);
         self.bump();
         let parts = self.digit_argument().zip(self.digit_argument());
         if parts.is_none() {
             self.at = start;
-            self.tokens = tokens;
+            if let (Some(slot), Some(tokens)) = (self.tokens.get_mut(behind), tokens) {
+                slot.copy_from_slice(&tokens);
+            }
         }
         parts
     }

@@ -8,8 +8,9 @@ use crate::fold::{Built, number};
 use crate::lex::{Gap, Kind};
 use crate::lex_tables::LETTERS;
 use crate::parse::words::{differential, function, greek, is_operand_word, is_product_of_names};
-use crate::parse::{Parser, refuse};
+use crate::parse::{LETTER_STEPS, Parser, WORD_STEPS, refuse};
 use crate::tree::{Expr, Function};
+use crate::unit::currency;
 
 /// Letters that are functions when a bracket follows.
 const FUNCTION_LETTERS: &[&str] = &["f", "g", "h", "F", "G", "H"];
@@ -36,10 +37,7 @@ const ACCENTS: &[&str] = &[
 
 impl<'a> Parser<'a> {
     pub(super) fn primary(&mut self) -> Built<Expr> {
-        self.builder
-            .budget
-            .charge(8)
-            .map_err(|_| crate::verdict::Reason::AnswerTooLarge)?;
+        self.builder.budget.charge(60)?;
         if self.is_at_number() {
             return self.numeral();
         }
@@ -76,12 +74,8 @@ impl<'a> Parser<'a> {
 
     /// A currency sign before a number.
     fn priced(&mut self, sign: char) -> Built<Expr> {
-        let name = match sign {
-            '$' => "dollar",
-            '€' => "euro",
-            '£' => "pound",
-            '¥' => "yen",
-            _ => "rupee",
+        let Some(name) = currency(sign) else {
+            return refuse();
         };
         self.bump();
         if self.currency.is_some_and(|known| known != name) {
@@ -103,10 +97,7 @@ impl<'a> Parser<'a> {
     /// True if a word without an operator before it is a factor.
     pub(super) fn word_is_factor(&self, word: &str) -> bool {
         let is_text = self.token(0).is_some_and(|token| token.is_text);
-        let is_time = matches!(word, "a" | "p")
-            && self.peek_at(1) == Some(Kind::Mark('.'))
-            && self.peek_at(2) == Some(Kind::Word("m"));
-        if is_time {
+        if matches!(word, "a" | "p" | "A" | "P") && self.is_dotted() {
             return false;
         }
         if is_operand_word(word) {
@@ -144,6 +135,9 @@ impl<'a> Parser<'a> {
     }
 
     fn word(&mut self, word: &'a str) -> Built<Expr> {
+        // Words are looked up in lists.
+        self.builder.budget.charge(WORD_STEPS)?;
+        self.builder.budget.charge_each(word.len(), LETTER_STEPS)?;
         let is_text = self.token(0).is_some_and(|token| token.is_text);
         let single = word.chars().nth(1).is_none();
         if !single && is_operand_word(word) {

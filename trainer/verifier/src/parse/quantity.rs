@@ -4,9 +4,9 @@ use alloc::string::{String, ToString};
 
 use crate::fold::{Built, number};
 use crate::lex::{Gap, Kind};
-use crate::parse::{Parser, refuse};
+use crate::parse::{Parser, WORD_STEPS, refuse};
 use crate::tree::{Expr, Function, Value};
-use crate::unit::{changes_meaning, multiplier, usual_name};
+use crate::unit::{changes_meaning, currency, multiplier, usual_name};
 
 impl<'a> Parser<'a> {
     /// True if a unit stands here and nothing but the end of an item behind it.
@@ -50,13 +50,31 @@ impl<'a> Parser<'a> {
                 Ok(Value::Percent(value))
             };
         }
-        let unit = self.unit()?;
+        let unit = match self.currency_behind() {
+            Some(sign) => Some(sign.to_string()),
+            None => self.unit()?,
+        };
         match (currency, unit) {
             (Some(sign), Some(unit)) if unit != sign => refuse(),
             (Some(sign), _) => Ok(Value::Quantity(value, sign.to_string())),
             (None, Some(unit)) => Ok(Value::Quantity(value, unit)),
             (None, None) => Ok(Value::Expr(value)),
         }
+    }
+
+    /// A currency sign that ends an item: `75¢`, `5\$`.
+    fn currency_behind(&mut self) -> Option<&'static str> {
+        let Some(Kind::Mark(sign)) = self.peek() else {
+            return None;
+        };
+        let name = currency(sign)?;
+        let start = self.at;
+        self.bump();
+        if !self.ends_item() {
+            self.at = start;
+            return None;
+        }
+        Some(name)
     }
 
     /// `3 million`.
@@ -84,6 +102,9 @@ impl<'a> Parser<'a> {
     }
 
     fn unit(&mut self) -> Built<Option<String>> {
+        if matches!(self.peek(), Some(Kind::Word(_))) {
+            self.builder.budget.charge(WORD_STEPS)?;
+        }
         let start = self.at;
         let Some(mut name) = self.single_unit()? else {
             self.at = start;

@@ -4,10 +4,12 @@ use alloc::string::String;
 use alloc::vec;
 use alloc::vec::Vec;
 
+use crate::budget::Budget;
 use crate::dress::undress;
 use crate::lex::{Gap, Kind, Token, lex};
-use crate::parse::words::is_operand_word;
-use crate::parse::{Comma, Parser, READING_PART};
+use crate::parse::display::unwrap;
+use crate::parse::prose::words;
+use crate::parse::{Comma, Parser};
 use crate::policy::Policy;
 use crate::scalar::Comparer;
 use crate::settle::settle;
@@ -29,6 +31,9 @@ pub(crate) enum Sense {
     Approximation,
     /// A letter behind a number as a unit: `5 m`.
     LetterUnit,
+    /// A letter joined to a number as a unit: `1.5m`. A product of a name otherwise, so it meets
+    /// nothing but a quantity.
+    JoinedUnit,
 }
 
 #[derive(Clone, Debug)]
@@ -73,14 +78,21 @@ impl Answer {
     }
 }
 
-/// Longest text of words that counts as an answer and not as prose.
-const MAX_WORDS: usize = 12;
+/// Steps of an answer for each of its bytes: it is undressed and cut into tokens.
+const BYTE_STEPS: u64 = 8;
+
+/// Steps of an answer for each of its tokens and readings.
+const TOKEN_STEPS: u64 = 20;
 
 /// Reads a bare answer.
-pub(crate) fn read(text: &str, policy: &Policy) -> Result<Answer, Reason> {
+///
+/// # Errors
+/// `AnswerTooLarge` also where the steps are spent.
+pub(crate) fn read(text: &str, policy: &Policy, budget: &mut Budget) -> Result<Answer, Reason> {
     if text.len() > policy.limits.answer_bytes {
         return Err(Reason::AnswerTooLarge);
     }
+    budget.charge_each(text.len(), BYTE_STEPS)?;
     let bare = undress(text, &policy.limits);
     if bare.is_empty() {
         return Err(Reason::EmptyAnswer);
@@ -98,14 +110,28 @@ pub(crate) fn read(text: &str, policy: &Policy) -> Result<Answer, Reason> {
         tokens.remove(0);
     }
     quads(&mut tokens);
+    unwrap(&mut tokens);
     if tokens.is_empty() {
         return Err(Reason::EmptyAnswer);
     }
-    let readings = readings(&tokens, policy)?;
+    charge_words(&tokens, budget)?;
+    let readings = readings(&tokens, policy, budget)?;
     Ok(Answer {
         text: String::from(bare),
         readings,
     })
+}
+
+/// Words are looked up in lists before anything is parsed.
+fn charge_words(tokens: &[Token<'_>], budget: &mut Budget) -> Result<(), Reason> {
+    budget.charge_each(tokens.len(), TOKEN_STEPS)?;
+    for token in tokens {
+        if let Kind::Word(word) = token.kind {
+            budget.charge(60)?;
+            budget.charge_each(word.len(), 18)?;
+        }
+    }
+    Ok(())
 }
 
 /// Wide spaces separate only where nothing else does.
@@ -182,7 +208,11 @@ fn quads(tokens: &mut Vec<Token<'_>>) {
     });
 }
 
-fn readings(tokens: &[Token<'_>], policy: &Policy) -> Result<Vec<Reading>, Reason> {
+fn readings(
+    tokens: &[Token<'_>],
+    policy: &Policy,
+    budget: &mut Budget,
+) -> Result<Vec<Reading>, Reason> {
     let plain = |value: Value| Reading {
         sense: Sense::Plain,
         value,
@@ -190,7 +220,7 @@ fn readings(tokens: &[Token<'_>], policy: &Policy) -> Result<Vec<Reading>, Reaso
     if let Some(value) = choice(tokens) {
         let mut readings = vec![plain(value)];
         if let Some(rest) = tokens.get(3..).filter(|rest| !rest.is_empty())
-            && let Ok(value) = parse(rest, Comma::Plain, policy)
+            && let Some(value) = if_readable(parse(rest, Comma::Plain, policy, budget))?
         {
             readings.push(Reading {
                 sense: Sense::AfterChoice,
@@ -203,11 +233,12 @@ fn readings(tokens: &[Token<'_>], policy: &Policy) -> Result<Vec<Reading>, Reaso
         return Ok(vec![plain(Value::Text(text?))]);
     }
     let mut approximation = None;
-    let first = parse_with(tokens, Comma::Plain, policy, &mut approximation);
+    let first = parse_with(tokens, Comma::Plain, policy, &mut approximation, budget);
     let mut readings = Vec::new();
     match first {
         Ok(value) => readings.push(plain(value)),
         Err(reason) if !has_plain_comma(tokens) => return Err(reason),
+        Err(Reason::AnswerTooLarge) => return Err(Reason::AnswerTooLarge),
         Err(_) => {}
     }
     if let Some(value) = approximation {
@@ -221,27 +252,38 @@ fn readings(tokens: &[Token<'_>], policy: &Policy) -> Result<Vec<Reading>, Reaso
             (Comma::List, Sense::CommaList),
             (Comma::Decimal, Sense::CommaDecimal),
         ] {
-            if let Ok(value) = parse(tokens, comma, policy)
+            if let Some(value) = if_readable(parse(tokens, comma, policy, budget))?
                 && readings.iter().all(|known| known.value != value)
             {
                 readings.push(Reading { sense, value });
             }
         }
     }
-    if let Some(value) = letter_unit(tokens, policy) {
-        readings.push(Reading {
-            sense: Sense::LetterUnit,
-            value,
-        });
-    }
+    readings.extend(letter_unit(tokens, policy, budget)?);
+    readings.truncate(policy.limits.readings);
     if readings.is_empty() {
         return Err(Reason::AnswerUnparsable);
     }
     Ok(readings)
 }
 
-fn parse(tokens: &[Token<'_>], comma: Comma, policy: &Policy) -> Result<Value, Reason> {
-    parse_with(tokens, comma, policy, &mut None)
+/// None for what is no reading; what the limits end is an error, because a reading that is given up
+/// must not change which of the others counts.
+fn if_readable(value: Result<Value, Reason>) -> Result<Option<Value>, Reason> {
+    match value {
+        Ok(value) => Ok(Some(value)),
+        Err(Reason::AnswerTooLarge) => Err(Reason::AnswerTooLarge),
+        Err(_) => Ok(None),
+    }
+}
+
+fn parse(
+    tokens: &[Token<'_>],
+    comma: Comma,
+    policy: &Policy,
+    budget: &mut Budget,
+) -> Result<Value, Reason> {
+    parse_with(tokens, comma, policy, &mut None, budget)
 }
 
 fn parse_with(
@@ -249,8 +291,24 @@ fn parse_with(
     comma: Comma,
     policy: &Policy,
     approximation: &mut Option<Value>,
+    budget: &mut Budget,
 ) -> Result<Value, Reason> {
-    let mut parser = Parser::new(tokens.to_vec(), comma, &policy.limits);
+    budget.charge(100)?;
+    budget.charge_each(tokens.len(), TOKEN_STEPS)?;
+    // Half of the steps, so that one reading leaves some for the next.
+    let part = budget.half();
+    let mut parser = Parser::new(tokens.to_vec(), comma, &policy.limits, part);
+    let value = whole(&mut parser, policy, approximation);
+    budget.refund(&parser.builder.budget);
+    value
+}
+
+/// The value of all tokens.
+fn whole(
+    parser: &mut Parser<'_>,
+    policy: &Policy,
+    approximation: &mut Option<Value>,
+) -> Result<Value, Reason> {
     let value = parser.list()?;
     if !parser.is_at_end() || parser.currency.is_some() {
         return Err(Reason::AnswerUnparsable);
@@ -265,8 +323,16 @@ fn parse_with(
     ) {
         return Ok(value);
     }
-    let mut comparer = Comparer::with_steps(policy, policy.limits.steps / READING_PART);
-    settle(value, &mut parser.builder, &mut comparer, approximation)
+    let part = parser.builder.budget.half();
+    let mut comparer = Comparer::new(policy, part);
+    let value = settle(value, &mut parser.builder, &mut comparer, approximation);
+    let part = &comparer.evaluator.budget;
+    parser.builder.budget.refund(part);
+    // Without its steps the comparison of the members of a chain says nothing.
+    if part.has_failed() {
+        return Err(Reason::AnswerTooLarge);
+    }
+    value
 }
 
 /// Digits, a comma, digits, with no blank between and outside brackets.
@@ -319,133 +385,38 @@ fn choice(tokens: &[Token<'_>]) -> Option<Value> {
     }
 }
 
-/// A text, if the answer consists of words; an error if it is prose.
-fn words(tokens: &[Token<'_>], policy: &Policy) -> Option<Result<String, Reason>> {
-    let mut count = 0usize;
-    let mut num_long = 0usize;
-    let has_month = tokens
-        .iter()
-        .any(|token| matches!(token.kind, Kind::Word(word) if is_month(word)));
-    for token in tokens {
-        match token.kind {
-            Kind::Word(word) => {
-                count = count.saturating_add(1);
-                let is_long = word.chars().count() > 1;
-                num_long = num_long.saturating_add(usize::from(is_long));
-            }
-            Kind::Digits(_) if has_month => {}
-            Kind::Mark('-' | '\'' | '.' | ',' | '?' | '!' | '"' | '“' | '”' | ':' | '/') => {}
-            _ => return None,
-        }
-    }
-    let first = match tokens {
-        [only] => match only.kind {
-            Kind::Word(word) => {
-                let is_formula = is_operand_word(word) || !is_text_word(word, only.is_text);
-                if is_formula {
-                    return None;
-                }
-                word
-            }
-            _ => return None,
-        },
-        [first, ..] => match first.kind {
-            Kind::Word(word) => word,
-            _ => return None,
-        },
-        [] => return None,
-    };
-    let has_formula_word = tokens.iter().any(
-        |token| matches!(token.kind, Kind::Word(word) if word.len() > 1 && is_operand_word(word)),
-    );
-    // `a-b` and `x, y` are formulas; so is what holds a function.
-    if num_long == 0 || (has_formula_word && num_long < 3) || is_list_of_names(tokens) {
-        return None;
-    }
-    let _ = first;
-    if count > MAX_WORDS {
-        return Some(Err(Reason::AnswerUnparsable));
-    }
-    Some(Ok(levelled(tokens, policy)))
-}
-
-/// Words of a formula: single letters and short products, with marks between.
-fn is_list_of_names(tokens: &[Token<'_>]) -> bool {
-    tokens.iter().all(|token| match token.kind {
-        Kind::Word(word) => !is_text_word(word, token.is_text) || matches!(word, "and" | "or"),
-        _ => true,
-    })
-}
-
-/// True for a word of a language: upright, or too long to be a product of names.
-fn is_text_word(word: &str, is_text: bool) -> bool {
-    let length = word.chars().count();
-    let is_upper = word.chars().all(char::is_uppercase);
-    if length == 1 {
-        return false;
-    }
-    if is_upper && length <= 3 {
-        return false;
-    }
-    (is_text && length > 1) || !crate::parse::words::is_product_of_names(word)
-}
-
-/// Dates are texts with numbers in them.
-fn is_month(word: &str) -> bool {
-    const MONTHS: &[&str] = &[
-        "January",
-        "February",
-        "March",
-        "April",
-        "May",
-        "June",
-        "July",
-        "August",
-        "September",
-        "October",
-        "November",
-        "December",
-    ];
-    MONTHS.contains(&word)
-}
-
-fn levelled(tokens: &[Token<'_>], policy: &Policy) -> String {
-    use crate::policy::TextCase;
-    let mut text = String::new();
-    for token in tokens {
-        let (Kind::Word(word) | Kind::Digits(word)) = token.kind else {
-            continue;
-        };
-        let folded = match policy.text_case {
-            TextCase::Fold => word.to_lowercase(),
-            TextCase::Exact => String::from(word),
-        };
-        if tokens.len() > 1 && matches!(folded.as_str(), "a" | "an" | "the") {
-            continue;
-        }
-        if !text.is_empty() {
-            text.push(' ');
-        }
-        text.push_str(&folded);
-    }
-    text
-}
-
-/// `5 m`, `9.8 m/s^2`: behind a number and a blank, letters that are units as a whole.
-fn letter_unit(tokens: &[Token<'_>], policy: &Policy) -> Option<Value> {
+/// `5 m`, `9.8 m/s^2`, `1.5m`: behind a number, letters that are units as a whole.
+fn letter_unit(
+    tokens: &[Token<'_>],
+    policy: &Policy,
+    budget: &mut Budget,
+) -> Result<Option<Reading>, Reason> {
     let start = tokens.windows(2).position(|pair| {
         matches!(pair, [number, letter]
             if matches!(number.kind, Kind::Digits(_) | Kind::Mark('}' | ')'))
-                && letter.gap == Gap::Blank
+                && letter.gap != Gap::Thin
                 && !letter.is_text
                 && matches!(letter.kind, Kind::Word(word) if word.chars().count() == 1))
-    })?;
+    });
+    let Some(start) = start else {
+        return Ok(None);
+    };
     let mut upright = tokens.to_vec();
     for token in upright.iter_mut().skip(start.saturating_add(1)) {
         token.is_text = true;
     }
-    match parse(&upright, Comma::Plain, policy) {
-        Ok(value @ Value::Quantity(..)) => Some(value),
-        _ => None,
-    }
+    let is_apart = tokens
+        .get(start.saturating_add(1))
+        .is_some_and(|token| token.gap == Gap::Blank);
+    let sense = if is_apart {
+        Sense::LetterUnit
+    } else {
+        Sense::JoinedUnit
+    };
+    Ok(
+        match if_readable(parse(&upright, Comma::Plain, policy, budget))? {
+            Some(value @ Value::Quantity(..)) => Some(Reading { sense, value }),
+            _ => None,
+        },
+    )
 }

@@ -85,6 +85,11 @@ impl<'a> Parser<'a> {
         let is_ratio = matches!(self.peek(), Some(Kind::Mark(':')))
             || (self.peek() == Some(Kind::Word("to")) && first.exact().is_some());
         if !is_ratio || self.currency.is_some() || self.bars > 0 {
+            if self.currency.is_none()
+                && let Some(time) = self.full_hour(&first)
+            {
+                return Ok(time);
+            }
             return self.with_unit(first);
         }
         let mut terms = vec![first];
@@ -95,32 +100,6 @@ impl<'a> Parser<'a> {
             }
         }
         Ok(self.time(&terms).unwrap_or(Value::Ratio(terms)))
-    }
-
-    /// `2:30 pm`.
-    fn time(&mut self, terms: &[Expr]) -> Option<Value> {
-        let [hour, minute] = terms else {
-            return None;
-        };
-        let half = match self.peek()? {
-            Kind::Word("am" | "AM" | "Am") => "am",
-            Kind::Word("pm" | "PM" | "Pm") => "pm",
-            Kind::Word("a" | "A") if self.peek_at(2) == Some(Kind::Word("m")) => "am",
-            Kind::Word("p" | "P") if self.peek_at(2) == Some(Kind::Word("m")) => "pm",
-            _ => return None,
-        };
-        let part = |value: &Expr, limit: i64| {
-            let value = value.exact().and_then(crate::number::small)?;
-            u8::try_from(value).ok().filter(|_| value < limit)
-        };
-        let (hour, minute) = (part(hour, 24)?, part(minute, 60)?);
-        if self.peek_at(1) == Some(Kind::Mark('.')) {
-            self.skip(3);
-            self.take(Kind::Mark('.'));
-        } else {
-            self.bump();
-        }
-        Some(Value::Time(hour, minute, String::from(half)))
     }
 
     /// Digits with a base: `1011_2`, `(1011)_2`, `2A_{16}`.
@@ -321,8 +300,9 @@ impl<'a> Parser<'a> {
 
     /// Matrices and case distinctions.
     fn environment(&mut self, name: &'a str) -> Built<Value> {
+        let plain = name.trim_end_matches('*');
         let is_matrix = matches!(
-            name,
+            plain,
             "matrix"
                 | "pmatrix"
                 | "bmatrix"
@@ -333,7 +313,7 @@ impl<'a> Parser<'a> {
                 | "bsmallmatrix"
         );
         let is_other = matches!(
-            name,
+            plain,
             "cases"
                 | "aligned"
                 | "align"
@@ -355,7 +335,7 @@ impl<'a> Parser<'a> {
         if is_matrix {
             return Ok(Value::Matrix(rows));
         }
-        match name {
+        match plain {
             "vmatrix" => Ok(Value::Quantified(
                 String::from("det"),
                 Box::new(Value::Matrix(rows)),

@@ -51,6 +51,31 @@ proptest! {
         prop_assert_eq!(forward.reason, backward.reason, "{} / {}", &a, &b);
     }
 
+    /// The budget ends the comparison early here, in lists and in formulas: in both directions at
+    /// the same place.
+    #[test]
+    fn symmetric_whatever_the_budget(a in prop::collection::vec(formula(), 1..5), b in prop::collection::vec(formula(), 1..5), style in any::<u64>(), steps in 1_500u64..60_000, joint in 0usize..3) {
+        let print = |members: &[Formula], style: u64| {
+            let members: Vec<String> = members.iter().map(|member| member.print(style)).collect();
+            match joint {
+                0 => members.join(", "),
+                1 => format!("\\{{{}\\}}", members.join(", ")),
+                _ => format!("({})", members.join(", ")),
+            }
+        };
+        let limits = Limits { steps, ..Limits::default() };
+        let policy = Policy { limits, ..policy() };
+        for (a, b) in [(print(&a, style), print(&b, !style)), (print(&a, style), print(&a, !style))] {
+            let (forward, backward) = (equal(&a, &b, &policy), equal(&b, &a, &policy));
+            prop_assert!(forward.steps <= steps && backward.steps <= steps);
+            if forward.correct.is_some() && backward.correct.is_some() {
+                prop_assert_eq!(forward.correct, backward.correct, "{} / {}", &a, &b);
+                prop_assert_eq!(forward.reason, backward.reason, "{} / {}", &a, &b);
+                prop_assert_eq!(forward.steps, backward.steps, "{} / {}", &a, &b);
+            }
+        }
+    }
+
     #[test]
     fn notation_changes_nothing(a in formula(), one in any::<u64>(), two in any::<u64>()) {
         must_be_equal(&a.print(one), &a.print(two));

@@ -1,6 +1,6 @@
 //! Totality: mutated cases and random token sequences get a verdict, within the budget.
 
-use rlvr_verifier::{Policy, Reason, Verdict, equal, grade};
+use rlvr_verifier::{Limits, Policy, Reason, Verdict, equal, grade};
 
 use crate::formula::Choices;
 
@@ -152,6 +152,7 @@ fn cases() -> Vec<String> {
 fn check(verdict: &Verdict, completion: &str) {
     assert_eq!(verdict.correct, verdict.reason.correct());
     assert_ne!(verdict.reason, Reason::InternalDefect, "{completion}");
+    assert!(verdict.steps <= Limits::default().steps, "{completion}");
     let Some(extracted) = &verdict.extracted else {
         return;
     };
@@ -160,13 +161,24 @@ fn check(verdict: &Verdict, completion: &str) {
     assert!(is_part, "{extracted:?} is not in {completion:?}");
 }
 
+fn with_steps(steps: u64) -> Policy {
+    let limits = Limits {
+        steps,
+        ..Limits::default()
+    };
+    Policy {
+        limits,
+        ..Policy::default()
+    }
+}
+
 #[test]
 fn mutated_cases_get_a_verdict() {
     let texts = cases();
     assert!(texts.len() > 1000);
     let policy = Policy::default();
     let mut choices = Choices(0x5eed_0001);
-    let mut num_true = 0u32;
+    let (mut num_true, mut num_undecided) = (0u32, 0u32);
     for _ in 0..50_000 {
         let pick =
             |choices: &mut Choices| texts[choices.below(texts.len() as u64) as usize].clone();
@@ -183,11 +195,18 @@ fn mutated_cases_get_a_verdict() {
         let completion = soup(&mut choices, 12);
         check(&grade(&b, &a, &policy), &a);
         check(&grade(&b, &completion, &policy), &completion);
+        // Some budgets are so small that the comparison ends early.
+        let policy = match choices.below(4) {
+            0 => with_steps(choices.below(20_000)),
+            _ => policy,
+        };
         let (forward, backward) = (equal(&a, &b, &policy), equal(&b, &a, &policy));
+        assert!(forward.steps.max(backward.steps) <= policy.limits.steps);
+        num_undecided += u32::from(forward.reason == Reason::Undecided);
         if forward.correct.is_some() && backward.correct.is_some() {
             assert_eq!(
-                (forward.correct, forward.reason),
-                (backward.correct, backward.reason),
+                (forward.correct, forward.reason, forward.steps),
+                (backward.correct, backward.reason, backward.steps),
                 "{a} / {b}"
             );
         }
@@ -197,6 +216,7 @@ fn mutated_cases_get_a_verdict() {
     }
     // The mutations are small enough that some keep the value, and large enough that most do not.
     assert!(num_true > 1000 && num_true < 40_000, "{num_true}");
+    assert!(num_undecided > 100, "{num_undecided}");
 }
 
 #[test]

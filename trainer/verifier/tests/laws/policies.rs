@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 use rlvr_verifier::{
     Assignment, BareList, Base, DecimalMatch, Degrees, Domain, Extraction, IntervalRelation,
-    Percent, Policy, Reason, SeveralBoxes, Source, TextCase, Units, equal, grade,
+    Limits, Percent, Policy, Reason, SeveralBoxes, Source, TextCase, Units, equal, grade,
 };
 
 use crate::formula::formula;
@@ -258,6 +258,44 @@ fn extraction_rules() {
             );
         }
     }
+}
+
+#[test]
+fn only_the_first_readings_count() {
+    let limits = Limits {
+        readings: 1,
+        ..Limits::default()
+    };
+    let plain = Policy {
+        limits,
+        ..default()
+    };
+    both(plain, "1,5", "1.5", true, false);
+    both(plain, "1,5", "5, 1", true, true);
+}
+
+#[test]
+fn the_end_of_a_long_completion_is_searched() {
+    let words = "and so on and on ".repeat(20_000);
+    let at_end = format!("{words}\\boxed{{5}}");
+    let limit = Limits::default().completion_bytes;
+    assert!(at_end.len() > limit);
+    assert_eq!(grade("5", &at_end, &default()).correct, Some(true));
+    let at_start = format!("\\boxed{{5}}{words}");
+    assert_eq!(grade("5", &at_start, &default()).reason, Reason::NoAnswer);
+    // What cannot be searched with the steps at hand is refused, not searched in part.
+    let limits = Limits {
+        steps: 100_000,
+        ..Limits::default()
+    };
+    let few = Policy {
+        limits,
+        ..default()
+    };
+    let verdict = grade("5", &at_end, &few);
+    assert_eq!(verdict.reason, Reason::AnswerTooLarge);
+    assert!(verdict.steps <= limits.steps);
+    assert_eq!(grade("5", "\\boxed{5}", &few).correct, Some(true));
 }
 
 #[test]
