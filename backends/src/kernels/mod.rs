@@ -8,7 +8,7 @@
 //!
 //! | operation | devices with a kernel |
 //! | --- | --- |
-//! | `rms_norm`, `swiglu`, `rotary`, `prefix_attention`, `decode_attention`, `token_scores` | `cpu` |
+//! | `rms_norm`, `swiglu`, `rotary`, `prefix_attention`, `decode_attention`, `token_scores`, `token_entropies` | `cpu` |
 
 mod decode_attention;
 mod host;
@@ -29,4 +29,4 @@ pub use prefix_attention::{
 pub use rms_norm::{rms_norm, rms_norm_backward};
 pub use rotary::{Rotation, rotate, rotate_back};
 pub use swiglu::{SwigluGradients, swiglu, swiglu_backward};
-pub use token_scores::{token_scores, token_scores_backward};
+pub use token_scores::{token_entropies, token_scores, token_scores_backward};

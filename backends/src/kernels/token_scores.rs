@@ -30,29 +30,55 @@ pub fn token_scores(
         return rlvr_core::token_scores(hidden, head, targets, max_chunk_bytes);
     }
     let targets = indices(targets, &hidden);
-    let (mut logprobs, mut entropies) = (Vec::new(), Vec::new());
-    for rows in chunks(&hidden, &head, max_chunk_bytes) {
-        let logits = logits(&hidden, &head, &rows);
-        let Some(values) = Values::of(&logits) else {
-            unreachable!("a product on the host stays there");
-        };
-        let scores: Vec<(f32, f32)> = values
-            .slice()
-            .par_chunks_exact(head.dims()[0])
-            .zip(&targets[rows])
-            .map(|(row, &target)| {
-                let statistics = wide::<RowStatistics>(row);
-                (row[target] - statistics.log_sum, statistics.entropy)
-            })
-            .collect();
-        logprobs.extend(scores.iter().map(|score| score.0));
-        entropies.extend(scores.iter().map(|score| score.1));
-    }
+    let (logprobs, entropies): (Vec<f32>, Vec<f32>) =
+        of_rows(&hidden, &head, max_chunk_bytes, |row, logits| {
+            let statistics = wide::<RowStatistics>(logits);
+            let logprob = logits[targets[row]] - statistics.log_sum;
+            (logprob, statistics.entropy)
+        })
+        .into_iter()
+        .unzip();
     let upload = |values: Vec<f32>| Tensor::from_floats(values.as_slice(), &hidden.device());
     TokenScores {
         logprobs: upload(logprobs),
         entropies: upload(entropies),
     }
+}
+
+/// As [`rlvr_core::token_entropies`].
+///
+/// # Shapes
+/// - `hidden`: `[M, D]`; `head`: `[V, D]`; result: `[M]`
+///
+/// # Panics
+/// If D differs between the inputs.
+pub fn token_entropies(hidden: Tensor<2>, head: Tensor<2>, max_chunk_bytes: usize) -> Tensor<1> {
+    if !is_on_host(&hidden, &head) {
+        return rlvr_core::token_entropies(hidden, head, max_chunk_bytes);
+    }
+    let entropies = of_rows(&hidden, &head, max_chunk_bytes, |_, logits| {
+        wide::<RowStatistics>(logits).entropy
+    });
+    Tensor::from_floats(entropies.as_slice(), &hidden.device())
+}
+
+/// A value of every row of logits, from its place and the row.
+fn of_rows<T: Send>(
+    hidden: &Tensor<2>,
+    head: &Tensor<2>,
+    max_chunk_bytes: usize,
+    value: impl Fn(usize, &[f32]) -> T + Sync,
+) -> Vec<T> {
+    let mut found = Vec::with_capacity(hidden.dims()[0]);
+    for rows in chunks(hidden, head, max_chunk_bytes) {
+        let logits = logits(hidden, head, &rows);
+        let Some(values) = Values::of(&logits) else {
+            unreachable!("a product on the host stays there");
+        };
+        let logits = values.slice().par_chunks_exact(head.dims()[0]);
+        found.par_extend(logits.zip(rows).map(|(logits, row)| value(row, logits)));
+    }
+    found
 }
 
 /// As [`rlvr_core::token_scores_backward`].
@@ -232,7 +258,10 @@ mod tests {
         let (h, w, t) = inputs();
         let expected = rlvr_core::token_scores(h, w, t, bytes);
         close(&values(found.logprobs), &values(expected.logprobs), 1e-6);
-        close(&values(found.entropies), &values(expected.entropies), 1e-6);
+        let entropies = values(expected.entropies);
+        close(&values(found.entropies), &entropies, 1e-6);
+        let (h, w, _) = inputs();
+        close(&values(token_entropies(h, w, 3 * bytes)), &entropies, 1e-6);
         for entropy in [None, Some(slope(1))] {
             let (h, w, t) = inputs();
             let found = token_scores_backward(h, w, t, slope(0), entropy.clone(), bytes);

@@ -17,7 +17,7 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use burn::tensor::Tensor;
-use rlvr_core::token_entropies;
+use rlvr_backends::kernels::token_entropies;
 
 use super::engine::Engine;
 use super::prefill::{PromptBatch, batches};
