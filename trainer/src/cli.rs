@@ -52,6 +52,8 @@ pub enum Command {
     Bounds(BoundsArgs),
     /// Train an adapter of a few bits and certify it on its own training prompts
     Certify(CertifyArgs),
+    /// Learn a reward from completions that the verifier has graded
+    RewardModel(RewardModelArgs),
     /// How many prompts and completions to evaluate within a budget
     Plan(PlanArgs),
     /// What this binary and this machine can do
@@ -385,6 +387,20 @@ pub struct CertifyArgs {
     /// Failure probability of the certificate
     #[arg(long, value_name = "DELTA", default_value_t = 0.05)]
     pub delta: f64,
+    /// Print JSON instead of a table
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// The flags of `trainer reward-model`.
+#[derive(Clone, Debug, Default, PartialEq, Args)]
+pub struct RewardModelArgs {
+    /// Where values come from.
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    /// Folder of the reward model
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
     /// Print JSON instead of a table
     #[arg(long)]
     pub json: bool,

@@ -26,6 +26,10 @@ const EMBEDDED: &[(&str, &str)] = &[
     ),
     ("tiny-sft", include_str!("../../recipes/tiny-sft.toml")),
     ("tiny-clip", include_str!("../../recipes/tiny-clip.toml")),
+    (
+        "tiny-learned",
+        include_str!("../../recipes/tiny-learned.toml"),
+    ),
 ];
 
 /// A recipe that has been found but not parsed.

@@ -13,11 +13,10 @@ use burn::module::Module;
 use rlvr_core::ClipLevel;
 use serde::{Deserialize, Serialize};
 
-use crate::batch::Row;
 use crate::config::InvalidValue;
 use crate::config::range::at_least;
 use crate::failure::Failure;
-use crate::groups::{grade_groups, requests};
+use crate::groups::{requests, scoring_rows};
 use crate::metrics::{LogError, StepMetrics};
 use crate::policy::decoder::Decoder;
 use crate::record::{Group, Prompt, PromptId};
@@ -104,6 +103,9 @@ pub struct FreshLine {
     pub num_tokens: Vec<usize>,
     /// Completions that hit a length limit.
     pub is_truncated: Vec<bool>,
+    /// Learned rewards before their weight, one list per head of the reward model.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub learned: Vec<Vec<f64>>,
 }
 
 impl Run<'_> {
@@ -215,14 +217,10 @@ impl Run<'_> {
             step,
         );
         let output = output.map_err(Failure::run)?;
-        let groups = grade_groups(
-            prompts,
-            output.completions,
-            tokenizer,
-            &config.reward,
-            &session.verifier,
-        );
-        let rows = rows(&groups);
+        let (groups, learned) = session
+            .grade(prompts, output.completions)
+            .map_err(Failure::run)?;
+        let rows = scoring_rows(&groups);
         let sums = |decoder: &Decoder| -> Result<Vec<f64>, UpdateError> {
             let members: Vec<usize> = (0..rows.len()).collect();
             let settings = self.update_settings(step);
@@ -236,7 +234,10 @@ impl Run<'_> {
             |sums: &[f64], index: usize| sums[index * samples..(index + 1) * samples].to_vec();
         let lines = groups.iter().enumerate().map(|(index, group)| {
             let ref_logprobs = ref_sums.as_ref().map(|sums| cut(sums, index));
-            line(step, set, group, cut(&policy_sums, index), ref_logprobs)
+            FreshLine {
+                learned: learned.iter().map(|values| cut(values, index)).collect(),
+                ..line(step, set, group, cut(&policy_sums, index), ref_logprobs)
+            }
         });
         Ok(lines.collect())
     }
@@ -266,24 +267,8 @@ fn line(
         sampler_logprobs: completions().map(|it| sum(&it.sampler_logprobs)).collect(),
         num_tokens: completions().map(|it| it.tokens.len()).collect(),
         is_truncated: completions().map(|it| it.stop.is_truncated()).collect(),
+        learned: Vec::new(),
     }
-}
-
-/// Rows to be scored; advantages play no part.
-fn rows(groups: &[Group]) -> Vec<Row> {
-    let all = groups.iter().flat_map(|group| {
-        let prompt = &group.prompt;
-        group.rollouts.iter().map(move |rollout| Row {
-            prompt_id: prompt.id,
-            rollout_index: rollout.completion.index,
-            tokens: [prompt.prompt_tokens.as_slice(), &rollout.completion.tokens].concat(),
-            num_prompt_tokens: prompt.prompt_tokens.len(),
-            advantage: 0.0,
-            sampler_logprobs: rollout.completion.sampler_logprobs.clone(),
-            old_logprobs: None,
-        })
-    });
-    all.collect()
 }
 
 /// The prompts of the logged rollouts.

@@ -152,6 +152,7 @@ mod tests {
             sampler_logprobs: policy.to_vec(),
             num_tokens: vec![1; policy.len()],
             is_truncated: vec![false; policy.len()],
+            learned: Vec::new(),
         }
     }
 
