@@ -6,8 +6,8 @@ use std::process::ExitCode;
 use clap::Parser;
 use trainer::cli::{Cli, Command};
 use trainer::commands::{
-    bounds, calibrate, certify, compare, doctor, eval, generate, grade, plan, report, reward_model, score,
-    train,
+    bounds, calibrate, certify, compare, doctor, eval, generate, grade, plan, report, reward_model,
+    score, train,
 };
 use trainer::failure::Failure;
 

@@ -78,9 +78,9 @@ impl Component {
 
     fn weight(&self) -> f64 {
         match self {
-            Self::Correct { weight, .. }
-            | Self::Format { weight }
-            | Self::Model { weight, .. } => *weight,
+            Self::Correct { weight, .. } | Self::Format { weight } | Self::Model { weight, .. } => {
+                *weight
+            }
         }
     }
 }

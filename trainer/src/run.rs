@@ -236,6 +236,7 @@ impl Run<'_> {
         }
         let mut metrics = StepMetrics::default();
         let report = self.evaluate(state, &mut metrics)?;
+        self.roll_out_afresh(state, &mut metrics)?;
         metrics.timing.total_secs = Some(self.started.elapsed().as_secs_f64());
         self.log.metrics(metrics)?;
         Ok(Some(report))

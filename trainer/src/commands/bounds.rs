@@ -6,7 +6,8 @@ use std::path::Path;
 use crate::cli::BoundsArgs;
 use crate::failure::Failure;
 use crate::report::predict::report;
-use crate::report::statistics::{StatisticsError, read_statistics};
+use crate::report::read_statistics::read_statistics;
+use crate::report::statistics::StatisticsError;
 use crate::report::table::table;
 
 /// Reads statistics and prints the report as JSON, or as a table.

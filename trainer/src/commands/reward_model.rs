@@ -47,7 +47,7 @@ fn print(found: &Description, out: &mut dyn Write) -> std::io::Result<()> {
     writeln!(
         out,
         "hidden states of {} (weights {:.12}), {} wide: {}",
-        base.model, base.sha256, base.width, base.position
+        base.model, base.sha256, base.width, base.layer
     )?;
     writeln!(
         out,

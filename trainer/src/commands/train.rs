@@ -15,6 +15,7 @@ use crate::interrupt::Interrupt;
 use crate::memory::{RunMemory, run_memory};
 use crate::policy::decoder::Decoder;
 use crate::progress::{Progress, ProgressMode};
+use crate::reward_model::file::keep_copy;
 use crate::run::{Objective, Run, RunSummary};
 use crate::run_dir::RunDir;
 use crate::run_log::RunLog;
@@ -194,6 +195,9 @@ fn start<'a>(
     };
     let checked = state.selection.check_data(prompts);
     checked.map_err(Failure::usage)?;
+    if let Some((path, _)) = session.config.reward.learned() {
+        keep_copy(path, &dir.reward_model()).map_err(Failure::usage)?;
+    }
     // Only now, when nothing can be refused any more, the run directory is written to.
     dir.write_config(&session.config.to_toml()?)?;
     let progress = Progress::new(

@@ -20,7 +20,9 @@ use crate::groups::{requests, scoring_rows};
 use crate::metrics::{LogError, StepMetrics};
 use crate::policy::decoder::Decoder;
 use crate::record::{Group, Prompt, PromptId};
+use crate::report::fresh_statistics::fresh_statistics;
 use crate::report::live;
+use crate::report::run_files::Additions;
 use crate::run::{Objective, Run};
 use crate::seed::{Stage, stream};
 use crate::state::{TrainState, load_decoder};
@@ -130,7 +132,9 @@ impl Run<'_> {
         }
         self.log.progress.phase("fresh rollouts");
         let policy = state.policy.valid();
-        let loaded = match (&self.reference, section.reference) {
+        let learned = self.session.reward_model.as_ref().map(|it| &it.base);
+        let kept = self.reference.as_ref().or(learned);
+        let loaded = match (kept, section.reference) {
             (None, true) => {
                 let folder = &self.session.model.folder;
                 let start = load_decoder(folder, &self.session.device).map_err(Failure::run)?;
@@ -138,7 +142,7 @@ impl Run<'_> {
             }
             _ => None,
         };
-        let reference = self.reference.as_ref().or(loaded.as_ref());
+        let reference = kept.or(loaded.as_ref());
         let reference = reference.filter(|_| section.reference);
         let mut lines = Vec::new();
         for (set, prompts) in [
@@ -153,8 +157,31 @@ impl Run<'_> {
         self.choose_clip(state, &lines);
         metrics.kl_clip_tau = self.clip_tau(state);
         live::fill(metrics, &lines);
+        self.fill_prediction(metrics, &lines)?;
+        if let Some(words) = live::prediction_line(metrics) {
+            self.log.progress.note(&words);
+        }
         for warning in live::warnings(&lines) {
             self.log.warn(Some(warning));
+        }
+        Ok(())
+    }
+
+    /// The predicted error of these rollouts beside the measured one: the numbers that a report of
+    /// this step would show.
+    fn fill_prediction(
+        &self,
+        metrics: &mut StepMetrics,
+        lines: &[FreshLine],
+    ) -> Result<(), Failure> {
+        let config = &self.session.config;
+        let heads = self.session.reward_model.as_ref();
+        let heads = heads.map_or(&[][..], |it| &it.description.heads);
+        let head = heads.iter().enumerate().next_back();
+        let found = fresh_statistics(config, lines, Additions::default(), head);
+        if let Some(mut statistics) = found.map_err(Failure::run)? {
+            statistics.tau = metrics.kl_clip_tau.or(statistics.tau);
+            live::fill_prediction(metrics, &statistics).map_err(Failure::run)?;
         }
         Ok(())
     }

@@ -4,6 +4,8 @@ use minijinja::{AutoEscape, Environment, context};
 use serde::Serialize;
 
 use super::history::Point;
+use super::learned::Learned;
+use super::learned_chart;
 use super::row::{Measured, Report, Row};
 
 const WIDTH: f64 = 860.0;
@@ -85,7 +87,12 @@ struct Cells {
 ///
 /// # Errors
 /// If the template does not fit its values, which a test rules out.
-pub fn page(title: &str, report: &Report, points: &[Point]) -> Result<String, minijinja::Error> {
+pub fn page(
+    title: &str,
+    report: &Report,
+    points: &[Point],
+    learned: Option<&Learned>,
+) -> Result<String, minijinja::Error> {
     let mut environment = Environment::new();
     environment.set_auto_escape_callback(|_| AutoEscape::Html);
     environment.add_template("page", include_str!("page.html"))?;
@@ -93,6 +100,8 @@ pub fn page(title: &str, report: &Report, points: &[Point]) -> Result<String, mi
         title,
         lines => lines(report),
         chart => chart(points),
+        learned,
+        learned_chart => learned.map(learned_chart::chart),
         rows => cells(&report.rows),
         remarks => remarks(report),
     })

@@ -11,12 +11,16 @@
 mod advice;
 mod clip_rows;
 pub mod fresh;
+pub mod fresh_statistics;
 pub mod history;
 pub mod html;
+pub mod learned;
+mod learned_chart;
 pub mod live;
 pub mod numbers;
 pub mod plan;
 pub mod predict;
+pub mod read_statistics;
 pub mod row;
 pub mod run_costs;
 pub mod run_files;

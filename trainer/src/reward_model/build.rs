@@ -9,7 +9,7 @@ use thiserror::Error;
 
 use super::bradley_terry::{NotConverged, Pairs, fit};
 use super::calibration::{Platt, calibration_error};
-use super::features::{POSITION, features};
+use super::features::{LAYER, features};
 use super::file::{Base, Description, FORMAT, FileError, Head, RewardModelFile, base_digest};
 use super::section::RewardModelSection;
 use super::{distribution, score};
@@ -138,7 +138,7 @@ pub fn build(session: &Session, base: &Decoder) -> Result<RewardModelFile, Build
             model: session.config.model.path.clone(),
             sha256: base_digest(&session.model.folder.path)?,
             width: base.config().hidden_size,
-            position: POSITION.into(),
+            layer: LAYER.into(),
         },
         distribution: distribution(&session.config)?,
         heads,

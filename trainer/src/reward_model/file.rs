@@ -80,12 +80,12 @@ pub enum FileError {
 pub struct Base {
     /// The model as it was named.
     pub model: String,
-    /// SHA-256 of its weights, see [`super::base_digest`].
+    /// SHA-256 of its weights, see [`base_digest`].
     pub sha256: String,
     /// Width of its hidden states, D.
     pub width: usize,
-    /// Where a completion is read.
-    pub position: String,
+    /// Which hidden states, and how a completion is read from them.
+    pub layer: String,
 }
 
 /// One head: fitted on `num_pairs` pairs, calibrated, and measured on completions that served

@@ -48,7 +48,11 @@ impl RewardModelSection {
         at_least("reward_model.prompts", self.prompts, 2)?;
         at_least("reward_model.samples", self.samples, 2)?;
         at_least("reward_model.max_pairs", self.max_pairs.unwrap_or(8), 8)?;
-        at_least("reward_model.calibration_prompts", self.calibration_prompts, 2)?;
+        at_least(
+            "reward_model.calibration_prompts",
+            self.calibration_prompts,
+            2,
+        )?;
         at_least("reward_model.error_prompts", self.error_prompts, 2)?;
         positive("reward_model.penalty", self.penalty)?;
         if self.held_out_frac > 0.0 && self.held_out_frac < 1.0 {
