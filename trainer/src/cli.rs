@@ -375,11 +375,11 @@ pub struct BoundsArgs {
 /// The flags of `trainer certify`.
 #[derive(Clone, Debug, PartialEq, Args)]
 pub struct CertifyArgs {
-    /// Where values come from.
+    /// Where values come from; the default recipe is `tiny-certify`.
     #[command(flatten)]
     pub config: ConfigArgs,
     /// Prompts to train and certify on
-    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(2..))]
+    #[arg(long, value_name = "N", default_value_t = 2000, value_parser = clap::value_parser!(u32).range(2..))]
     pub prompts: u32,
     /// Bits of each multiplier
     #[arg(long, value_name = "B", default_value_t = 4, value_parser = clap::value_parser!(u32).range(2..=i64::from(crate::adapter::MAX_BITS)))]

@@ -204,8 +204,9 @@ fn a_run_ends_with_its_report() {
         .lines()
         .map(|line| serde_json::from_str(line).unwrap())
         .collect();
-    // Six held-out prompts a step; the four trained on after step 1, six of the eight after step 2.
-    assert_eq!(lines.len(), (6 + 4) + (6 + 6));
+    // Six held-out prompts an evaluation; the four trained on after step 1, six of the eight after
+    // step 2.
+    assert_eq!(lines.len(), 6 + (6 + 4) + (6 + 6));
     let completions = std::fs::read_to_string(out.join("completions.jsonl")).unwrap();
     for line in &lines {
         let numbers = |key: &str| -> Vec<f64> {
@@ -244,6 +245,7 @@ fn a_run_ends_with_its_report() {
         3,
         "steps 0, 1 and 2"
     );
+    predictions_are_logged(&out, &found);
     let output = trainer(&["plan", "--run", run, "--budget-tokens", "100000"]);
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(
@@ -251,6 +253,46 @@ fn a_run_ends_with_its_report() {
         "{text}{}",
         words(&output)
     );
+}
+
+/// The line of an evaluation has the numbers that the picture shows at its step.
+fn predictions_are_logged(run: &Path, report: &Value) {
+    let metrics = std::fs::read_to_string(run.join("metrics.jsonl")).unwrap();
+    for (line, point) in metrics.lines().zip(report["history"].as_array().unwrap()) {
+        let line: Value = serde_json::from_str(line).unwrap();
+        assert_eq!(line["step"], point["step"]);
+        assert!(line["predicted_sampling"].as_f64().unwrap() > 0.0);
+        for (logged, shown) in [
+            ("predicted_sampling", &point["sampling"]),
+            ("predicted_reward_shift", &point["reward_shift"]),
+            ("predicted_clip", &point["clip"]),
+            ("measured_error", &point["error"]["value"]),
+            ("measured_error_low", &point["error"]["low"]),
+            ("measured_error_high", &point["error"]["high"]),
+        ] {
+            assert_eq!(&line[logged], shown, "{logged}");
+        }
+    }
+}
+
+#[test]
+fn the_memory_estimate_counts_the_model_of_the_start() {
+    let estimate = |sets: &[&str]| {
+        let mut args = vec!["--dry-run"];
+        args.extend(sets.iter().flat_map(|set| ["--set", set]));
+        let output = trainer(&args);
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let line = text.lines().find(|it| it.contains("model of the start"));
+        let line = line.unwrap_or_else(|| panic!("{text}{}", words(&output)));
+        let words: Vec<&str> = line.split_whitespace().collect();
+        words[words.len() - 2].parse::<u64>().unwrap()
+    };
+    assert_eq!(estimate(&["report.prompts=0"]), 0);
+    assert_eq!(estimate(&["report.reference=false"]), 0);
+    // 0.9 M weights of four bytes, whatever needs them.
+    assert_eq!(estimate(&[]), 4);
+    let with_kl = ["report.prompts=0", "loss.kl={coef=0.1,estimator=\"k3\"}"];
+    assert_eq!(estimate(&with_kl), 4);
 }
 
 #[test]

@@ -107,7 +107,7 @@ fn a_head_recovers_a_planted_direction() {
         close(*found, *expected, 0.15);
     }
     let ranked = |weights: &[f64]| pairs.ranked_right(weights).iter().sum::<f64>() / 4000.0;
-    assert!(ranked(&found) > 0.85 && ranked(&found) >= ranked(&direction) - 0.005);
+    assert!(ranked(&found) > 0.8 && ranked(&found) >= ranked(&direction) - 0.005);
     let reversed: Vec<f64> = found.iter().map(|it| -it).collect();
     close(ranked(&reversed), 1.0 - ranked(&found), 1e-12);
     assert_eq!(pairs.first(10).len(), 10);

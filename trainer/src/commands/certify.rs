@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::adapter::{NormAdapter, adapted, climb};
 use crate::cli::{CertifyArgs, resolve};
-use crate::config::{DEFAULT_RECIPE, RecipeText};
+use crate::config::RecipeText;
 use crate::failure::Failure;
 use crate::groups::{grade_groups, requests};
 use crate::policy::decoder::Decoder;
@@ -18,6 +18,9 @@ use crate::report::table::table;
 use crate::seed::Stage;
 use crate::session::Session;
 use crate::state::load_decoder;
+
+/// The recipe of a certificate that names none.
+const RECIPE: &str = "tiny-certify";
 
 /// What was trained and what can be said of it.
 #[derive(Serialize)]
@@ -40,7 +43,7 @@ struct Certificate {
 /// # Errors
 /// If the configuration or an input fails, or there are too few held-out problems.
 pub fn run(args: &CertifyArgs, out: &mut dyn Write) -> Result<(), Failure> {
-    let recipe = RecipeText::find(args.config.recipe.as_deref().unwrap_or(DEFAULT_RECIPE))?;
+    let recipe = RecipeText::find(args.config.recipe.as_deref().unwrap_or(RECIPE))?;
     let config = resolve(&recipe, &args.config.sets, args.config.named_values())?;
     let session = Session::open(config)?;
     let count = args.prompts as usize;

@@ -25,6 +25,10 @@ const EMBEDDED: &[(&str, &str)] = &[
         include_str!("../../recipes/tiny-reinforce.toml"),
     ),
     ("tiny-sft", include_str!("../../recipes/tiny-sft.toml")),
+    (
+        "tiny-certify",
+        include_str!("../../recipes/tiny-certify.toml"),
+    ),
     ("tiny-clip", include_str!("../../recipes/tiny-clip.toml")),
     (
         "tiny-learned",
