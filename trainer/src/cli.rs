@@ -363,10 +363,17 @@ pub struct ReportArgs {
 
 /// The flags of `trainer bounds`.
 #[derive(Clone, Debug, PartialEq, Args)]
+#[command(group(ArgGroup::new("statistics").required(true).args(["input", "from_verl"])))]
 pub struct BoundsArgs {
     /// Statistics as JSON, see the README; `-` reads standard input
     #[arg(long, value_name = "FILE")]
-    pub input: PathBuf,
+    pub input: Option<PathBuf>,
+    /// Instead, the newest validation rollouts in verl's trainer.validation_data_dir
+    #[arg(long, value_name = "DIR")]
+    pub from_verl: Option<PathBuf>,
+    /// With --from-verl: policies compared on those prompts, if they chose this one
+    #[arg(long, value_name = "N", conflicts_with = "input", value_parser = clap::value_parser!(u64).range(1..))]
+    pub candidates: Option<u64>,
     /// Print a table instead of JSON
     #[arg(long)]
     pub table: bool,

@@ -27,3 +27,4 @@ pub mod run_files;
 mod shift_rows;
 pub mod statistics;
 pub mod table;
+pub mod verl;
