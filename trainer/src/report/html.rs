@@ -8,12 +8,13 @@ use super::learned::Learned;
 use super::learned_chart;
 use super::row::{Measured, Report, Row};
 
-const WIDTH: f64 = 860.0;
-const HEIGHT: f64 = 340.0;
-const LEFT: f64 = 60.0;
-const RIGHT: f64 = 840.0;
-const TOP: f64 = 30.0;
-const BOTTOM: f64 = 285.0;
+/// Size of a picture and edges of its plot, in SVG units.
+pub(super) const WIDTH: f64 = 860.0;
+pub(super) const HEIGHT: f64 = 340.0;
+pub(super) const LEFT: f64 = 60.0;
+pub(super) const RIGHT: f64 = 840.0;
+pub(super) const TOP: f64 = 30.0;
+pub(super) const BOTTOM: f64 = 285.0;
 
 /// Sampling, reward shift, clipping.
 const FILLS: [(&str, &str); 3] = [
@@ -22,10 +23,11 @@ const FILLS: [(&str, &str); 3] = [
     ("KL clipping", "#8f6bb3"),
 ];
 
+/// A mark on an axis.
 #[derive(Serialize)]
-struct Tick {
-    at: f64,
-    label: String,
+pub(super) struct Tick {
+    pub at: f64,
+    pub label: String,
 }
 
 #[derive(Serialize)]

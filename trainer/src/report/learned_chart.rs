@@ -2,21 +2,9 @@
 
 use serde::Serialize;
 
+use super::html::{BOTTOM, HEIGHT, LEFT, RIGHT, TOP, Tick, WIDTH};
 use super::learned::{Checkpoint, HeadPoint, Learned};
 use super::row::Measured;
-
-const WIDTH: f64 = 860.0;
-const HEIGHT: f64 = 340.0;
-const LEFT: f64 = 60.0;
-const RIGHT: f64 = 840.0;
-const TOP: f64 = 30.0;
-const BOTTOM: f64 = 285.0;
-
-#[derive(Serialize)]
-struct Tick {
-    at: f64,
-    label: String,
-}
 
 #[derive(Serialize)]
 struct Place {
