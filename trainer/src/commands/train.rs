@@ -195,7 +195,8 @@ fn start<'a>(
     };
     let checked = state.selection.check_data(prompts);
     checked.map_err(Failure::usage)?;
-    if let Some((path, _)) = session.config.reward.learned() {
+    let learned = session.config.reward.learned();
+    if let (Some((path, _)), true) = (learned, session.reward_model.is_some()) {
         keep_copy(path, &dir.reward_model()).map_err(Failure::usage)?;
     }
     // Only now, when nothing can be refused any more, the run directory is written to.

@@ -125,9 +125,10 @@ pub fn run_report(dir: &Path, additions: Additions) -> Result<RunReport, ReportE
         let train = train.filter(|_| config.eval.temperature == config.rollout.temperature);
         history.insert(step, point(step, table, train, delta)?);
     }
-    let heads = match config.reward.learned() {
-        Some(_) => Description::load(&dir.join(REWARD_MODEL))?.heads,
-        None => Vec::new(),
+    let is_learned = fresh.iter().any(|line| !line.learned.is_empty());
+    let heads = match is_learned {
+        true => Description::load(&dir.join(REWARD_MODEL))?.heads,
+        false => Vec::new(),
     };
     let mut newest = None;
     for step in steps(&fresh) {
