@@ -189,19 +189,23 @@ pub fn table(found: &Learned) -> String {
 }
 
 fn line(first: usize, at: &Checkpoint, head: &HeadPoint) -> String {
-    let mark = if head.is_chi_square_reliable {
-        ' '
-    } else {
-        '*'
+    // An error is never above 1, so a larger bound says nothing.
+    let chi_square = match head.chi_square {
+        value if value > 1.0 => ">1".into(),
+        value => format!("{value:.4}"),
+    };
+    let mark = match head.is_chi_square_reliable {
+        true => ' ',
+        false => '*',
     };
     format!(
-        "{first:>6} {:>8.3} {:>8.4} {:>8.4} {:>+8.4} {:>8.4} {:>8.4}{mark} {:>8.4} {:>8.4} {:>8.4}\n",
+        "{first:>6} {:>8.3} {:>8.4} {:>8.4} {:>+8.4} {:>8.4} {chi_square:>8}{mark} {:>8.4} {:>8.4} \
+         {:>8.4}\n",
         at.kl.value,
         head.reward.value,
         at.truth.value,
         head.error.value,
         head.absolute_error.value,
-        head.chi_square,
         head.total_variation,
         head.clipped_chi_square,
         head.graded,
