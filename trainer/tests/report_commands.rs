@@ -355,6 +355,11 @@ fn a_few_bits_are_certified_on_their_own_training_prompts() {
     let expected = ((nats + 40_f64.ln()) / 120.0).sqrt();
     assert!((p3a["predicted"].as_f64().unwrap() - expected).abs() < 1e-12);
     assert_eq!(p3a["is_certified"], true);
+    let id = "P3a kl one-sided";
+    let below = rows.iter().find(|row| row["id"] == id).unwrap();
+    let floor = train - below["predicted"].as_f64().unwrap();
+    assert!((number("certified_floor") - floor).abs() < 1e-12);
+    assert!(floor < train && floor >= 0.0);
     let output = trainer(&[
         "certify",
         "--prompts",
