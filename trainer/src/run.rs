@@ -276,6 +276,7 @@ impl Run<'_> {
         state.counters.best_accuracy = Some(best);
         state.counters.last_accuracy = Some(accuracy);
         summary::fill_eval(metrics, &report);
+        live::fill_evaluation(metrics, &groups, &self.session.config);
         metrics.timing.eval_secs = Some(started.elapsed().as_secs_f64());
         self.log.evaluation(state.counters.step, &groups)?;
         Ok(report)

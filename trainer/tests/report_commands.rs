@@ -315,6 +315,18 @@ fn a_run_without_fresh_rollouts_reports_on_its_evaluation() {
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(text.contains("there are no fresh rollouts"), "{text}");
     assert!(text.contains("10 x 1") && text.contains("0.1"), "{text}");
+    // Its evaluations are logged as the picture shows them; greedy ones have no measured error.
+    let report = std::fs::read_to_string(out.join("report.json")).unwrap();
+    let report: Value = serde_json::from_str(&report).unwrap();
+    let metrics = std::fs::read_to_string(out.join("metrics.jsonl")).unwrap();
+    let points = report["history"].as_array().unwrap();
+    assert_eq!(points.len(), 3);
+    for (line, point) in metrics.lines().zip(points) {
+        let line: Value = serde_json::from_str(line).unwrap();
+        assert_eq!(line["step"], point["step"]);
+        assert_eq!(line["predicted_sampling"], point["sampling"]);
+        assert!(line["measured_error"].is_null() && point["error"].is_null());
+    }
 }
 
 #[test]

@@ -122,7 +122,7 @@ define_metrics! {
         predicted_sampling: number["1"] "Certified half-width of the mean held-out reward (best of S2 to S5).";
         predicted_reward_shift: number["1"] "Certified bound on mean |reward - truth| (R4); 0 if the verdict is the reward.";
         predicted_clip: number["1"] "kl_coef times mean |l - clip(l)|, plug-in; 0 without a sequence-level clip.";
-        measured_error: number["1"] "Objective on fresh rollouts of training prompts minus true objective on held-out prompts.";
+        measured_error: number["1"] "Objective on fresh rollouts of training prompts minus true objective on held-out prompts; without them training minus evaluation accuracy, if at one temperature.";
         measured_error_low: number["1"] "Lower end of its 95 % interval, from the held-out prompts.";
         measured_error_high: number["1"] "Upper end.";
         train_held_out_gap: number["frac"] "Training accuracy minus held-out accuracy at the same step.";

@@ -158,9 +158,6 @@ impl Run<'_> {
         metrics.kl_clip_tau = self.clip_tau(state);
         live::fill(metrics, &lines);
         self.fill_prediction(metrics, &lines)?;
-        if let Some(words) = live::prediction_line(metrics) {
-            self.log.progress.note(&words);
-        }
         for warning in live::warnings(&lines) {
             self.log.warn(Some(warning));
         }

@@ -7,12 +7,13 @@ use rlvr_bounds::{Distribution, anova, hoeffding_direct, tau_star};
 
 use super::advice::{SELF_CHECK_ERRORS, self_check};
 use super::fresh::{FreshLine, PromptSet};
-use super::history::full_point;
+use super::history::{full_point, point};
 use super::predict::{measured, report};
 use super::statistics::{Statistics, StatisticsError, Table};
 use crate::batch::Row;
+use crate::config::RunConfig;
 use crate::metrics::StepMetrics;
-use crate::record::PromptId;
+use crate::record::{Group, PromptId, Rollout};
 
 /// A column of one set as a table.
 ///
@@ -95,6 +96,25 @@ pub fn fill_prediction(
         metrics.fresh_learned_reward_error = error.rows().ok().map(|rows| rows.mean());
     }
     Ok(())
+}
+
+/// The same from an evaluation alone, for a step without fresh rollouts: the sampling part, and the
+/// difference of the accuracies if both were sampled at one temperature. A learned reward is not
+/// evaluated, so of its error nothing is said.
+pub fn fill_evaluation(metrics: &mut StepMetrics, groups: &[Group], config: &RunConfig) {
+    let verdict = |rollout: &Rollout| f64::from(u8::from(rollout.reward.is_correct));
+    let row = |group: &Group| group.rollouts.iter().map(verdict).collect();
+    let rows: Vec<Vec<f64>> = groups.iter().map(row).collect();
+    let is_same = config.eval.temperature == config.rollout.temperature;
+    let train = metrics.correct_frac.filter(|_| is_same);
+    let found = Table::new("evaluation", &rows)
+        .and_then(|table| point(metrics.step, &table, train, config.report.delta));
+    if let (Ok(found), None) = (found, config.reward.learned()) {
+        metrics.predicted_sampling = Some(found.sampling);
+        metrics.measured_error = found.error.map(|it| it.value);
+        metrics.measured_error_low = found.error.map(|it| it.low);
+        metrics.measured_error_high = found.error.map(|it| it.high);
+    }
 }
 
 /// What was predicted beside what was measured, on one line.
@@ -192,7 +212,6 @@ pub fn warnings(lines: &[FreshLine]) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::RunConfig;
     use crate::report::fresh_statistics::fresh_statistics;
     use crate::report::run_files::Additions;
     use crate::reward_model::calibration::Platt;
