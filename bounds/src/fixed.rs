@@ -11,6 +11,8 @@
 //! J* <= J_hat + B sqrt(log(1/delta)/2n) + E(r* - r)_+ + kl_coef e^(-tau-1)
 //! ```
 
+use alloc::vec::Vec;
+
 use crate::bernoulli::{kl_interval, kl_upper};
 use crate::bernstein::{emp_bernstein, emp_bernstein_one_sided};
 use crate::betting::betting_ci;
@@ -52,6 +54,26 @@ impl Method {
     }
 }
 
+/// Per-prompt means, their number, the length of their range and their mean.
+struct Observed {
+    means: Vec<f64>,
+    n: usize,
+    b: f64,
+    centre: f64,
+}
+
+fn observed(sample: &Sample<'_, HeldOut>, range: Range) -> Result<Observed> {
+    let rows = sample.rows();
+    range.check(rows.values())?;
+    let means = rows.means();
+    Ok(Observed {
+        n: means.len(),
+        b: range.length(),
+        centre: mean(&means),
+        means,
+    })
+}
+
 /// Interval for the expected score of a fixed policy: certified, two-sided. The bound's value is
 /// the larger distance of its ends from the observed mean.
 ///
@@ -63,18 +85,20 @@ pub fn certify_fixed(
     delta: f64,
     method: Method,
 ) -> Result<Bound> {
-    let rows = sample.rows();
-    range.check(rows.values())?;
-    let means = rows.means();
-    let (n, b, centre) = (means.len(), range.length(), mean(&means));
+    let Observed {
+        means,
+        n,
+        b,
+        centre,
+    } = observed(sample, range)?;
     let around = |width: f64| (centre - width, centre + width);
     let (lo, hi) = match method {
-        Method::Paper => around(hoeffding_paper(n, rows.k(), delta, b)?),
+        Method::Paper => around(hoeffding_paper(n, sample.rows().k(), delta, b)?),
         Method::Direct => around(hoeffding_direct(n, delta, b)?),
         Method::Eb => around(emp_bernstein(n, sample_variance(&means), delta, b)?),
         Method::Kl => kl_interval(centre, n, delta, range)?,
         Method::Betting => {
-            let unit: alloc::vec::Vec<f64> = means
+            let unit: Vec<f64> = means
                 .iter()
                 .map(|value| ((value - range.lo()) / b).clamp(0.0, 1.0))
                 .collect();
@@ -146,10 +170,12 @@ pub fn certify_upper(
     delta: f64,
     method: Method,
 ) -> Result<Bound> {
-    let rows = sample.rows();
-    range.check(rows.values())?;
-    let means = rows.means();
-    let (n, b, centre) = (means.len(), range.length(), mean(&means));
+    let Observed {
+        means,
+        n,
+        b,
+        centre,
+    } = observed(sample, range)?;
     let (id, hi) = match method {
         Method::Eb => {
             let width = emp_bernstein_one_sided(n, sample_variance(&means), delta, b)?;
@@ -188,9 +214,7 @@ pub fn floor(
     upper_tail: &Bound,
     delta: f64,
 ) -> Result<Bound> {
-    let range = Range::clipped(parts.kl_coef, parts.tau)?;
-    range.check(sample.rows().values())?;
-    let width = hoeffding_one_sided(sample.rows().n(), delta, range.length())?;
+    let (range, width) = one_sided_width(sample, parts, delta)?;
     let lost = width + parts.reward.value() + parts.kl_coef * upper_tail.value();
     let value = sample.rows().mean() - lost;
     let standing = parts.reward.standing().max(if parts.kl_coef == 0.0 {
@@ -209,15 +233,25 @@ pub fn floor(
 /// # Errors
 /// As [`floor`].
 pub fn ceiling(sample: &Sample<'_, HeldOut>, parts: &OneSided, delta: f64) -> Result<Bound> {
-    let range = Range::clipped(parts.kl_coef, parts.tau)?;
-    range.check(sample.rows().values())?;
-    let width = hoeffding_one_sided(sample.rows().n(), delta, range.length())?;
+    let (range, width) = one_sided_width(sample, parts, delta)?;
     let tail = parts.kl_coef * free_lower_tail(parts.tau)?;
     let value = sample.rows().mean() + width + parts.reward.value() + tail;
     let standing = parts.reward.standing();
     let delta = delta + parts.reward.delta();
     let bound = one_sided("S7 ceiling", standing, delta, value, sample, width);
     Ok(bound.with_interval(range.lo(), value, range.lo(), range.hi()))
+}
+
+/// Range of the clipped objective, and how far below or above its mean the expectation may lie.
+fn one_sided_width(
+    sample: &Sample<'_, HeldOut>,
+    parts: &OneSided,
+    delta: f64,
+) -> Result<(Range, f64)> {
+    let range = Range::clipped(parts.kl_coef, parts.tau)?;
+    range.check(sample.rows().values())?;
+    let width = hoeffding_one_sided(sample.rows().n(), delta, range.length())?;
+    Ok((range, width))
 }
 
 fn one_sided(

@@ -177,6 +177,7 @@ mod tests {
                     is_strict_format: true,
                     reason: "test".into(),
                     extracted: None,
+                    learned: None,
                 },
             });
         Group {

@@ -52,6 +52,8 @@ pub enum Command {
     Bounds(BoundsArgs),
     /// Train an adapter of a few bits and certify it on its own training prompts
     Certify(CertifyArgs),
+    /// Learn a reward from completions that the verifier has graded
+    RewardModel(RewardModelArgs),
     /// How many prompts and completions to evaluate within a budget
     Plan(PlanArgs),
     /// What this binary and this machine can do
@@ -361,10 +363,17 @@ pub struct ReportArgs {
 
 /// The flags of `trainer bounds`.
 #[derive(Clone, Debug, PartialEq, Args)]
+#[command(group(ArgGroup::new("statistics").required(true).args(["input", "from_verl"])))]
 pub struct BoundsArgs {
     /// Statistics as JSON, see the README; `-` reads standard input
     #[arg(long, value_name = "FILE")]
-    pub input: PathBuf,
+    pub input: Option<PathBuf>,
+    /// Instead, the newest validation rollouts in verl's trainer.validation_data_dir
+    #[arg(long, value_name = "DIR")]
+    pub from_verl: Option<PathBuf>,
+    /// With --from-verl: policies compared on those prompts, if they chose this one
+    #[arg(long, value_name = "N", conflicts_with = "input", value_parser = clap::value_parser!(u64).range(1..))]
+    pub candidates: Option<u64>,
     /// Print a table instead of JSON
     #[arg(long)]
     pub table: bool,
@@ -373,11 +382,11 @@ pub struct BoundsArgs {
 /// The flags of `trainer certify`.
 #[derive(Clone, Debug, PartialEq, Args)]
 pub struct CertifyArgs {
-    /// Where values come from.
+    /// Where values come from; the default recipe is `tiny-certify`.
     #[command(flatten)]
     pub config: ConfigArgs,
     /// Prompts to train and certify on
-    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(2..))]
+    #[arg(long, value_name = "N", default_value_t = 2000, value_parser = clap::value_parser!(u32).range(2..))]
     pub prompts: u32,
     /// Bits of each multiplier
     #[arg(long, value_name = "B", default_value_t = 4, value_parser = clap::value_parser!(u32).range(2..=i64::from(crate::adapter::MAX_BITS)))]
@@ -385,6 +394,20 @@ pub struct CertifyArgs {
     /// Failure probability of the certificate
     #[arg(long, value_name = "DELTA", default_value_t = 0.05)]
     pub delta: f64,
+    /// Print JSON instead of a table
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// The flags of `trainer reward-model`.
+#[derive(Clone, Debug, Default, PartialEq, Args)]
+pub struct RewardModelArgs {
+    /// Where values come from.
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    /// Folder of the reward model
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
     /// Print JSON instead of a table
     #[arg(long)]
     pub json: bool,

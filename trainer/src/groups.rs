@@ -1,5 +1,6 @@
 //! Prompts and completions to graded groups.
 
+use crate::batch::Row;
 use crate::policy::tokenizer::Tokenizer;
 use crate::record::{Completion, Group, Prompt, Rollout};
 use crate::reward::{Grader, RewardConfig};
@@ -44,4 +45,21 @@ pub fn grade_groups(
             Group { prompt, rollouts }
         })
         .collect()
+}
+
+/// Rows to be scored, rollout after rollout; advantages play no part.
+pub fn scoring_rows(groups: &[Group]) -> Vec<Row> {
+    let all = groups.iter().flat_map(|group| {
+        let prompt = &group.prompt;
+        group.rollouts.iter().map(move |rollout| Row {
+            prompt_id: prompt.id,
+            rollout_index: rollout.completion.index,
+            tokens: [prompt.prompt_tokens.as_slice(), &rollout.completion.tokens].concat(),
+            num_prompt_tokens: prompt.prompt_tokens.len(),
+            advantage: 0.0,
+            sampler_logprobs: rollout.completion.sampler_logprobs.clone(),
+            old_logprobs: None,
+        })
+    });
+    all.collect()
 }

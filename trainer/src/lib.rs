@@ -39,6 +39,7 @@ pub mod prompts;
 pub mod record;
 pub mod report;
 pub mod reward;
+pub mod reward_model;
 pub mod rollout;
 pub mod run;
 pub mod run_dir;

@@ -6,7 +6,8 @@ use std::process::ExitCode;
 use clap::Parser;
 use trainer::cli::{Cli, Command};
 use trainer::commands::{
-    bounds, calibrate, certify, compare, doctor, eval, generate, grade, plan, report, score, train,
+    bounds, calibrate, certify, compare, doctor, eval, generate, grade, plan, report, reward_model,
+    score, train,
 };
 use trainer::failure::Failure;
 
@@ -30,6 +31,7 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Generate(args) => generate::run(&args, &mut io::stdout().lock())?,
         Command::Score(args) => score::run(&args, &mut io::stdout().lock())?,
         Command::Report(args) => report::run(&args, &mut io::stdout().lock())?,
+        Command::RewardModel(args) => reward_model::run(&args, &mut io::stdout().lock())?,
         Command::Bounds(args) => bounds::run(&args, &mut io::stdout().lock())?,
         Command::Certify(args) => certify::run(&args, &mut io::stdout().lock())?,
         Command::Plan(args) => plan::run(&args, &mut io::stdout().lock())?,

@@ -17,7 +17,8 @@ const F32: u64 = 4;
 pub struct RunMemory {
     /// Weights, gradients and the two moments of AdamW, and the new weights while they are made.
     pub training_bytes: u64,
-    /// A frozen reference policy, if a KL term needs one.
+    /// A frozen copy of the model of the start, if a KL term, a learned reward or the report needs
+    /// one.
     pub reference_bytes: u64,
     /// Cache, prefill and logits of the rollouts, weights not counted again.
     pub rollout_bytes: u64,

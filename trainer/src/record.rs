@@ -106,6 +106,8 @@ pub struct Reward {
     pub reason: String,
     /// The answer text that was found, if any.
     pub extracted: Option<String>,
+    /// Value of the learned reward before its weight, in [0, 1], if the run has one.
+    pub learned: Option<f64>,
 }
 
 /// One prompt's completion with its verdict.

@@ -2,12 +2,18 @@
 //!
 //! The reward is a weighted sum of named components. Every verdict has a reason code.
 
+use std::path::Path;
+
 use rlvr_verifier::{Gold, Policy, Reason, Source, Verdict};
 use serde::{Deserialize, Serialize};
 
 use crate::config::InvalidValue;
+use crate::config::range::not_blank;
 use crate::dataset::AnswerFormat;
 use crate::record::{Reward, StopReason};
+
+/// Name of the component that a reward model pays.
+pub(crate) const LEARNED: &str = "model";
 
 /// The reason code of a truncated completion that is not graded.
 const TRUNCATED: &str = "truncated";
@@ -52,6 +58,13 @@ pub enum Component {
         /// What the form earns.
         weight: f64,
     },
+    /// A learned reward, from 0 to 1.
+    Model {
+        /// By what it is multiplied.
+        weight: f64,
+        /// Folder that `trainer reward-model` wrote.
+        path: String,
+    },
 }
 
 impl Component {
@@ -59,12 +72,15 @@ impl Component {
         match self {
             Self::Correct { .. } => "correct",
             Self::Format { .. } => "format",
+            Self::Model { .. } => LEARNED,
         }
     }
 
     fn weight(&self) -> f64 {
         match self {
-            Self::Correct { weight, .. } | Self::Format { weight } => *weight,
+            Self::Correct { weight, .. } | Self::Format { weight } | Self::Model { weight, .. } => {
+                *weight
+            }
         }
     }
 }
@@ -104,8 +120,26 @@ impl RewardConfig {
                     "a finite number other than 0; leave the component out to pay nothing",
                 ));
             }
+            if let Component::Model { path, .. } = component {
+                not_blank(&format!("reward.components.{index}.path"), path)?;
+            }
         }
-        Ok(())
+        let is_model = |it: &&Component| matches!(it, Component::Model { .. });
+        match self.components.iter().filter(is_model).count() {
+            0 | 1 => Ok(()),
+            count => {
+                let allowed = "at most one component of kind \"model\"";
+                Err(InvalidValue::new("reward.components", count, allowed))
+            }
+        }
+    }
+
+    /// Folder and weight of the learned reward, if there is one.
+    pub fn learned(&self) -> Option<(&Path, f64)> {
+        self.components.iter().find_map(|it| match it {
+            Component::Model { weight, path } => Some((Path::new(path), *weight)),
+            _ => None,
+        })
     }
 }
 
@@ -154,6 +188,8 @@ impl<'c> Grader<'c> {
             let is_earned = match component {
                 Component::Correct { strict, .. } => is_correct && (is_strict_format || !strict),
                 Component::Format { .. } => is_strict_format,
+                // Paid by the reward model, for all rollouts of a step at once.
+                Component::Model { .. } => false,
             };
             if is_earned { component.weight() } else { 0.0 }
         };
@@ -170,6 +206,7 @@ impl<'c> Grader<'c> {
             is_strict_format,
             reason: reason.to_string(),
             extracted,
+            learned: None,
         }
     }
 }
@@ -314,6 +351,15 @@ mod tests {
             (
                 "components = [{ kind = 'format', weight = nan }]",
                 "reward.components.0.weight",
+            ),
+            (
+                "components = [{ kind = 'model', weight = 1.0, path = ' ' }]",
+                "reward.components.0.path",
+            ),
+            (
+                "components = [{ kind = 'model', weight = 1.0, path = 'a' }, \
+                 { kind = 'model', weight = 1.0, path = 'b' }]",
+                "reward.components",
             ),
         ] {
             let config: RewardConfig = toml::from_str(text).unwrap();

@@ -236,6 +236,7 @@ impl Run<'_> {
         }
         let mut metrics = StepMetrics::default();
         let report = self.evaluate(state, &mut metrics)?;
+        self.roll_out_afresh(state, &mut metrics)?;
         metrics.timing.total_secs = Some(self.started.elapsed().as_secs_f64());
         self.log.metrics(metrics)?;
         Ok(Some(report))
@@ -275,6 +276,7 @@ impl Run<'_> {
         state.counters.best_accuracy = Some(best);
         state.counters.last_accuracy = Some(accuracy);
         summary::fill_eval(metrics, &report);
+        live::fill_evaluation(metrics, &groups, &self.session.config);
         metrics.timing.eval_secs = Some(started.elapsed().as_secs_f64());
         self.log.evaluation(state.counters.step, &groups)?;
         Ok(report)

@@ -11,6 +11,7 @@
 //!   selection.jsonl     one line per step: what selection counted and where it stands
 //!   groups.jsonl        one line per group that was rolled out, without its texts
 //!   edge_map.json, .svg utility over pass rate and entropy, if it was measured
+//!   reward-model/       a copy of the learned reward, if there is one
 //!   checkpoints/        see the module `checkpoint`
 //!   lock                held while a process writes here
 //! ```
@@ -23,6 +24,9 @@ use thiserror::Error;
 
 /// Parent of run directories that have no given place.
 const RUNS: &str = "runs";
+
+/// Folder of a run's copy of its learned reward.
+pub const REWARD_MODEL: &str = "reward-model";
 
 /// A run directory cannot be used.
 #[derive(Debug, Error)]
@@ -190,6 +194,11 @@ impl RunDir {
     /// Utility over pass rate and response entropy, without the ending.
     pub fn edge_map(&self) -> PathBuf {
         self.path.join("edge_map")
+    }
+
+    /// The copy of the learned reward, if the run has one.
+    pub fn reward_model(&self) -> PathBuf {
+        self.path.join(REWARD_MODEL)
     }
 
     /// Checkpoints.

@@ -8,6 +8,7 @@ use crate::metrics::{JsonlLog, LogError, StepMetrics, read_records};
 use crate::progress::Progress;
 use crate::record::{Group, PromptId, StopReason};
 use crate::report::fresh::FreshLine;
+use crate::report::live::prediction_line;
 use crate::run_dir::RunDir;
 use crate::selection::edge_map::EdgeMap;
 use crate::selection::{GroupRecord, SelectionLine, Warning};
@@ -161,6 +162,9 @@ impl RunLog {
     pub fn metrics(&mut self, mut metrics: StepMetrics) -> Result<(), LogError> {
         metrics.timing.save_secs = self.save_secs.take();
         self.metrics.append(&metrics)?;
+        if let Some(words) = prediction_line(&metrics) {
+            self.progress.note(&words);
+        }
         self.progress.step(&metrics);
         Ok(())
     }

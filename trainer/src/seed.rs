@@ -31,6 +31,8 @@ pub enum Stage {
     Generate = 8,
     /// Fresh rollouts for the report.
     Report = 20,
+    /// Prompts and completions of a reward model.
+    RewardModel = 21,
     /// Draws of the history filter; position 1 is the second draw of `greso_code`.
     Stage1 = 9,
     /// Draws of the random gate; the index is the round.

@@ -11,12 +11,14 @@ use crate::config::{InvalidValue, RunConfig};
 use crate::dataset::{self, DataReport};
 use crate::failure::Failure;
 use crate::gradient::ScoringSettings;
+use crate::groups::grade_groups;
 use crate::optimizer::OptimizerSettings;
 use crate::policy::folder::ModelFolder;
 use crate::policy::hub;
 use crate::prompts::render_prompts;
-use crate::record::{Problem, Prompt};
-use crate::rollout::{Engine, SamplingParams};
+use crate::record::{Completion, Group, Problem, Prompt};
+use crate::reward_model::RewardModel;
+use crate::rollout::{Engine, RolloutError, SamplingParams};
 
 /// Name of the tiny model that the binary carries.
 pub const EMBEDDED_MODEL: &str = "embedded";
@@ -83,6 +85,8 @@ pub struct Session {
     pub engine: Engine,
     /// What counts as a right answer.
     pub verifier: Policy,
+    /// The learned reward, once a command that trains has opened it.
+    pub reward_model: Option<RewardModel>,
 }
 
 impl Session {
@@ -104,8 +108,42 @@ impl Session {
             data,
             engine,
             verifier: config.verifier.policy(),
+            reward_model: None,
             config,
         })
+    }
+
+    /// Opens the learned reward, if the configuration has one. Commands that only look at verdicts
+    /// do without.
+    ///
+    /// # Errors
+    /// If it is not there or does not fit the run.
+    pub fn open_reward_model(&mut self) -> Result<(), Failure> {
+        if let Some((path, weight)) = self.config.reward.learned() {
+            let (model, data) = (&self.model, &self.data);
+            let found = RewardModel::open(path, weight, model, &self.config, data, &self.device);
+            self.reward_model = Some(found.map_err(Failure::usage)?);
+        }
+        Ok(())
+    }
+
+    /// Grades completions with everything that the run pays for; `completions` are by prompt, then
+    /// by index. With a learned reward also the values of its heads, for all rollouts in order.
+    ///
+    /// # Errors
+    /// If the device cannot be read.
+    pub fn grade(
+        &self,
+        prompts: Vec<Prompt>,
+        completions: Vec<Vec<Completion>>,
+    ) -> Result<(Vec<Group>, Vec<Vec<f64>>), RolloutError> {
+        let (reward, tokenizer) = (&self.config.reward, &self.model.folder.tokenizer);
+        let mut groups = grade_groups(prompts, completions, tokenizer, reward, &self.verifier);
+        let paid = self.reward_model.as_ref().map(|it| it.pay(&mut groups));
+        let values = paid.transpose().map_err(|error| RolloutError::Device {
+            reason: error.to_string(),
+        })?;
+        Ok((groups, values.unwrap_or_default()))
     }
 
     /// The device that records gradients.

@@ -54,6 +54,15 @@ pub fn fill_rollouts(metrics: &mut StepMetrics, groups: &[Group]) {
         (metrics.reward_mean, metrics.reward_std) = (Some(reward.mean), Some(reward.std));
     }
     fill_components(metrics, &rollouts);
+    let learned = rollouts.iter().filter_map(|rollout| {
+        let verdict = f64::from(u8::from(rollout.reward.is_correct));
+        rollout.reward.learned.map(|value| (value, value - verdict))
+    });
+    let learned: Vec<(f64, f64)> = learned.collect();
+    let mean = |of: fn(&(f64, f64)) -> f64| spread(learned.iter().map(of)).map(|it| it.mean);
+    metrics.learned_reward_mean = mean(|it| it.0);
+    metrics.learned_reward_error_mean = mean(|it| it.1);
+    metrics.learned_reward_error_abs = mean(|it| it.1.abs());
     metrics.correct_frac = share(&rollouts, |rollout| rollout.reward.is_correct);
     metrics.strict_format_frac = share(&rollouts, |rollout| rollout.reward.is_strict_format);
     metrics.truncated_frac = share(&rollouts, |rollout| rollout.completion.stop.is_truncated());

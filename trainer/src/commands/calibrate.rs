@@ -26,7 +26,8 @@ use crate::state::load_decoder;
 pub fn run(args: &CalibrateArgs) -> Result<(), Failure> {
     let recipe = RecipeText::find(args.config.recipe.as_deref().unwrap_or(DEFAULT_RECIPE))?;
     let config = resolve(&recipe, &args.config.sets, args.config.named_values())?;
-    let session = Session::open(config)?;
+    let mut session = Session::open(config)?;
+    session.open_reward_model()?;
     let records = sample(&session, args.prompts as usize)?;
     if let Some(path) = &args.output {
         let mut text = String::new();

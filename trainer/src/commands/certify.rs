@@ -2,11 +2,12 @@
 
 use std::io::Write;
 
+use rlvr_bounds::ClassForm;
 use serde::Serialize;
 
 use crate::adapter::{NormAdapter, adapted, climb};
 use crate::cli::{CertifyArgs, resolve};
-use crate::config::{DEFAULT_RECIPE, RecipeText};
+use crate::config::RecipeText;
 use crate::failure::Failure;
 use crate::groups::{grade_groups, requests};
 use crate::policy::decoder::Decoder;
@@ -19,6 +20,9 @@ use crate::seed::Stage;
 use crate::session::Session;
 use crate::state::load_decoder;
 
+/// The recipe of a certificate that names none.
+const RECIPE: &str = "tiny-certify";
+
 /// What was trained and what can be said of it.
 #[derive(Serialize)]
 struct Certificate {
@@ -28,6 +32,8 @@ struct Certificate {
     train_reward_before: f64,
     train_reward_after: f64,
     held_out_reward_before: f64,
+    /// Under the true mean reward with probability 1 - delta, from the training prompts alone.
+    certified_floor: Option<f64>,
     #[serde(flatten)]
     report: Report,
 }
@@ -40,7 +46,7 @@ struct Certificate {
 /// # Errors
 /// If the configuration or an input fails, or there are too few held-out problems.
 pub fn run(args: &CertifyArgs, out: &mut dyn Write) -> Result<(), Failure> {
-    let recipe = RecipeText::find(args.config.recipe.as_deref().unwrap_or(DEFAULT_RECIPE))?;
+    let recipe = RecipeText::find(args.config.recipe.as_deref().unwrap_or(RECIPE))?;
     let config = resolve(&recipe, &args.config.sets, args.config.named_values())?;
     let session = Session::open(config)?;
     let count = args.prompts as usize;
@@ -97,13 +103,19 @@ fn certify(
         reward_errors: Vec::new(),
         cost: None,
     };
+    let report = report(&statistics).map_err(Failure::run)?;
+    let floor = report
+        .rows
+        .iter()
+        .find(|row| row.id == ClassForm::KlOneSided.id());
     Ok(Certificate {
+        certified_floor: floor.and_then(|row| Some(row.predicted_interval?[0])),
         num_bits: u64::from(adapter.bits_each) * adapter.levels.len() as u64,
         num_settings_tried,
         train_reward_before: before.unwrap_or_default(),
         train_reward_after,
         held_out_reward_before: mean(&base),
-        report: report(&statistics).map_err(Failure::run)?,
+        report,
         adapter,
     })
 }
@@ -171,5 +183,17 @@ fn print(found: &Certificate, out: &mut dyn Write) -> std::io::Result<()> {
         "reward on its training prompts {:.4} -> {:.4}; held-out before {:.4}",
         found.train_reward_before, found.train_reward_after, found.held_out_reward_before
     )?;
+    if let (Some(floor), Some(truth)) = (found.certified_floor, found.report.held_out) {
+        writeln!(
+            out,
+            "certified from its training prompts: the true mean reward is at least {floor:.4}, with \
+             probability {}; measured on {} other prompts: {:.4} ({:.4} to {:.4})",
+            1.0 - found.report.delta,
+            truth.n,
+            truth.reward.value,
+            truth.reward.low,
+            truth.reward.high
+        )?;
+    }
     write!(out, "{}", table(&found.report))
 }

@@ -11,5 +11,6 @@ pub mod grade;
 mod lines;
 pub mod plan;
 pub mod report;
+pub mod reward_model;
 pub mod score;
 pub mod train;

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use crate::cli::ReportArgs;
 use crate::failure::Failure;
+use crate::report::learned::table as learned_table;
 use crate::report::run_files::{Additions, RunReport, run_report, write};
 use crate::report::statistics::Complexity;
 use crate::report::table::table;
@@ -32,6 +33,9 @@ pub fn run(args: &ReportArgs, out: &mut dyn Write) -> Result<(), Failure> {
 fn print(found: &RunReport, page: &Path, out: &mut dyn Write) -> std::io::Result<()> {
     writeln!(out, "{}", found.source)?;
     write!(out, "{}", table(&found.report))?;
+    if let Some(learned) = &found.learned {
+        write!(out, "{}", learned_table(learned))?;
+    }
     writeln!(out, "page: {}", page.display())
 }
 

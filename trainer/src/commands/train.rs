@@ -15,6 +15,7 @@ use crate::interrupt::Interrupt;
 use crate::memory::{RunMemory, run_memory};
 use crate::policy::decoder::Decoder;
 use crate::progress::{Progress, ProgressMode};
+use crate::reward_model::file::keep_copy;
 use crate::run::{Objective, Run, RunSummary};
 use crate::run_dir::RunDir;
 use crate::run_log::RunLog;
@@ -48,8 +49,9 @@ impl Kind {
 pub fn run(args: &TrainArgs, kind: Kind) -> Result<(), Failure> {
     let resumed = resumed_dir(args)?;
     let (config, name) = configuration(args, kind, resumed.as_deref())?;
-    let session = Session::open(config)?;
+    let mut session = Session::open(config)?;
     if kind == Kind::Reinforce {
+        session.open_reward_model()?;
         let selection = &session.config.selection;
         let checked = selection.validate_num_prompts(session.data.train.len());
         checked.map_err(Failure::usage)?;
@@ -119,10 +121,22 @@ fn needs_reference(config: &RunConfig) -> bool {
     config.loss.kl.is_some() || config.advantage.kl_in_reward.is_some()
 }
 
+/// True if a run holds a second set of weights at some time: for a KL term, a learned reward, or
+/// the fresh rollouts of the report.
+fn keeps_start(config: &RunConfig) -> bool {
+    let report = &config.report;
+    let is_reported = report.prompts > 0 && report.reference;
+    needs_reference(config) || is_reported || config.reward.learned().is_some()
+}
+
 /// A frozen copy of the model that the run started from, if a KL term needs it.
 fn reference(session: &Session) -> Result<Option<Decoder>, Failure> {
     if !needs_reference(&session.config) {
         return Ok(None);
+    }
+    if let Some(learned) = &session.reward_model {
+        // The same weights: the reward model reads the model that the run starts from.
+        return Ok(Some(learned.base.clone()));
     }
     let decoder = load_decoder(&session.model.folder, &session.device).map_err(Failure::run)?;
     Ok(Some(decoder.valid()))
@@ -140,7 +154,7 @@ fn predicted_memory(session: &Session) -> Result<RunMemory, Failure> {
         model,
         &session.config,
         longest,
-        needs_reference(&session.config),
+        keeps_start(&session.config),
     )
     .map_err(Failure::usage)
 }
@@ -181,6 +195,10 @@ fn start<'a>(
     };
     let checked = state.selection.check_data(prompts);
     checked.map_err(Failure::usage)?;
+    let learned = session.config.reward.learned();
+    if let (Some((path, _)), true) = (learned, session.reward_model.is_some()) {
+        keep_copy(path, &dir.reward_model()).map_err(Failure::usage)?;
+    }
     // Only now, when nothing can be refused any more, the run directory is written to.
     dir.write_config(&session.config.to_toml()?)?;
     let progress = Progress::new(
@@ -270,7 +288,10 @@ fn dry_run(session: &Session, memory: &RunMemory) -> Result<(), Failure> {
     println!("# data: {}", session.data.report);
     let line = |name: &str, bytes: u64| println!("# {name:<42} {:>8} MiB", bytes.div_ceil(1 << 20));
     line("weights, gradients, optimizer", memory.training_bytes);
-    line("reference policy", memory.reference_bytes);
+    line(
+        "model of the start (KL, reward, report)",
+        memory.reference_bytes,
+    );
     line("rollouts", memory.rollout_bytes);
     println!(
         "#   {} completions at once, {} tokens each, cache {} MiB",

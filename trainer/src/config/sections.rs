@@ -13,6 +13,7 @@ use crate::control::ControlConfig;
 use crate::dataset::{DataConfig, PromptConfig};
 use crate::report::fresh::ReportSection;
 use crate::reward::RewardConfig;
+use crate::reward_model::section::RewardModelSection;
 use crate::rollout::RolloutConfig;
 use crate::selection::SelectionConfig;
 
@@ -34,6 +35,8 @@ pub struct RunConfig {
     pub rollout: RolloutConfig,
     /// What a completion earns.
     pub reward: RewardConfig,
+    /// How a learned reward is made.
+    pub reward_model: RewardModelSection,
     /// How answers are found and compared.
     pub verifier: VerifierSection,
     /// How rewards become advantages.
@@ -70,6 +73,7 @@ impl RunConfig {
         self.selection
             .validate_group_size(self.rollout.group_size)?;
         self.reward.validate()?;
+        self.reward_model.validate()?;
         self.verifier.validate()?;
         self.advantage.validate(self.rollout.group_size)?;
         self.loss.validate().map_err(|err| {

@@ -19,6 +19,9 @@ define_metrics! {
         reward_component_mean: map["1"] "Mean of each weighted reward component over rollouts.";
         reward_component_std: map["1"] "Population standard deviation of each weighted component.";
         correct_frac: number["frac"] "Rollouts whose answer the verifier accepts.";
+        learned_reward_mean: number["1"] "Mean of the learned reward over rollouts, before its weight.";
+        learned_reward_error_mean: number["1"] "Mean of learned reward minus verdict over rollouts; it rises with over-optimisation.";
+        learned_reward_error_abs: number["1"] "Mean of |learned reward - verdict| over rollouts.";
         strict_format_frac: number["frac"] "Rollouts whose answer was in the requested format.";
         verdict_frac: map["frac"] "Rollouts by the verifier's reason code.";
         advantage_mean: number["1"] "Mean advantage over rollouts.";
@@ -114,6 +117,14 @@ define_metrics! {
         fresh_kl_clip_bias_low: number["nats"] "Lower end of its 95 % interval, clustered by prompt.";
         fresh_kl_clip_bias_high: number["nats"] "Upper end.";
         fresh_inverse_ratio_mean: number["1"] "Mean of exp(-l), l the sequence log-ratio to the start; above 1 beyond its error the log-probs are not the sampler's.";
+        fresh_learned_reward: number["1"] "Mean learned reward of the fresh held-out completions, before its weight.";
+        fresh_learned_reward_error: number["1"] "Mean of learned reward minus verdict over them.";
+        predicted_sampling: number["1"] "Certified half-width of the mean held-out reward (best of S2 to S5).";
+        predicted_reward_shift: number["1"] "Certified bound on mean |reward - truth| (R4); 0 if the verdict is the reward.";
+        predicted_clip: number["1"] "kl_coef times mean |l - clip(l)|, plug-in; 0 without a sequence-level clip.";
+        measured_error: number["1"] "Objective on fresh rollouts of training prompts minus true objective on held-out prompts; without them training minus evaluation accuracy, if at one temperature.";
+        measured_error_low: number["1"] "Lower end of its 95 % interval, from the held-out prompts.";
+        measured_error_high: number["1"] "Upper end.";
         train_held_out_gap: number["frac"] "Training accuracy minus held-out accuracy at the same step.";
     }
 }

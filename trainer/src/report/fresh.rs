@@ -13,15 +13,16 @@ use burn::module::Module;
 use rlvr_core::ClipLevel;
 use serde::{Deserialize, Serialize};
 
-use crate::batch::Row;
 use crate::config::InvalidValue;
 use crate::config::range::at_least;
 use crate::failure::Failure;
-use crate::groups::{grade_groups, requests};
+use crate::groups::{requests, scoring_rows};
 use crate::metrics::{LogError, StepMetrics};
 use crate::policy::decoder::Decoder;
 use crate::record::{Group, Prompt, PromptId};
+use crate::report::fresh_statistics::fresh_statistics;
 use crate::report::live;
+use crate::report::run_files::Additions;
 use crate::run::{Objective, Run};
 use crate::seed::{Stage, stream};
 use crate::state::{TrainState, load_decoder};
@@ -104,6 +105,9 @@ pub struct FreshLine {
     pub num_tokens: Vec<usize>,
     /// Completions that hit a length limit.
     pub is_truncated: Vec<bool>,
+    /// Learned rewards before their weight, one list per head of the reward model.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub learned: Vec<Vec<f64>>,
 }
 
 impl Run<'_> {
@@ -128,7 +132,9 @@ impl Run<'_> {
         }
         self.log.progress.phase("fresh rollouts");
         let policy = state.policy.valid();
-        let loaded = match (&self.reference, section.reference) {
+        let learned = self.session.reward_model.as_ref().map(|it| &it.base);
+        let kept = self.reference.as_ref().or(learned);
+        let loaded = match (kept, section.reference) {
             (None, true) => {
                 let folder = &self.session.model.folder;
                 let start = load_decoder(folder, &self.session.device).map_err(Failure::run)?;
@@ -136,7 +142,7 @@ impl Run<'_> {
             }
             _ => None,
         };
-        let reference = self.reference.as_ref().or(loaded.as_ref());
+        let reference = kept.or(loaded.as_ref());
         let reference = reference.filter(|_| section.reference);
         let mut lines = Vec::new();
         for (set, prompts) in [
@@ -151,8 +157,28 @@ impl Run<'_> {
         self.choose_clip(state, &lines);
         metrics.kl_clip_tau = self.clip_tau(state);
         live::fill(metrics, &lines);
+        self.fill_prediction(metrics, &lines)?;
         for warning in live::warnings(&lines) {
             self.log.warn(Some(warning));
+        }
+        Ok(())
+    }
+
+    /// The predicted error of these rollouts beside the measured one: the numbers that a report of
+    /// this step would show.
+    fn fill_prediction(
+        &self,
+        metrics: &mut StepMetrics,
+        lines: &[FreshLine],
+    ) -> Result<(), Failure> {
+        let config = &self.session.config;
+        let heads = self.session.reward_model.as_ref();
+        let heads = heads.map_or(&[][..], |it| &it.description.heads);
+        let head = heads.iter().enumerate().next_back();
+        let found = fresh_statistics(config, lines, Additions::default(), head);
+        if let Some(mut statistics) = found.map_err(Failure::run)? {
+            statistics.tau = metrics.kl_clip_tau.or(statistics.tau);
+            live::fill_prediction(metrics, &statistics).map_err(Failure::run)?;
         }
         Ok(())
     }
@@ -215,14 +241,10 @@ impl Run<'_> {
             step,
         );
         let output = output.map_err(Failure::run)?;
-        let groups = grade_groups(
-            prompts,
-            output.completions,
-            tokenizer,
-            &config.reward,
-            &session.verifier,
-        );
-        let rows = rows(&groups);
+        let (groups, learned) = session
+            .grade(prompts, output.completions)
+            .map_err(Failure::run)?;
+        let rows = scoring_rows(&groups);
         let sums = |decoder: &Decoder| -> Result<Vec<f64>, UpdateError> {
             let members: Vec<usize> = (0..rows.len()).collect();
             let settings = self.update_settings(step);
@@ -236,7 +258,10 @@ impl Run<'_> {
             |sums: &[f64], index: usize| sums[index * samples..(index + 1) * samples].to_vec();
         let lines = groups.iter().enumerate().map(|(index, group)| {
             let ref_logprobs = ref_sums.as_ref().map(|sums| cut(sums, index));
-            line(step, set, group, cut(&policy_sums, index), ref_logprobs)
+            FreshLine {
+                learned: learned.iter().map(|values| cut(values, index)).collect(),
+                ..line(step, set, group, cut(&policy_sums, index), ref_logprobs)
+            }
         });
         Ok(lines.collect())
     }
@@ -266,24 +291,8 @@ fn line(
         sampler_logprobs: completions().map(|it| sum(&it.sampler_logprobs)).collect(),
         num_tokens: completions().map(|it| it.tokens.len()).collect(),
         is_truncated: completions().map(|it| it.stop.is_truncated()).collect(),
+        learned: Vec::new(),
     }
-}
-
-/// Rows to be scored; advantages play no part.
-fn rows(groups: &[Group]) -> Vec<Row> {
-    let all = groups.iter().flat_map(|group| {
-        let prompt = &group.prompt;
-        group.rollouts.iter().map(move |rollout| Row {
-            prompt_id: prompt.id,
-            rollout_index: rollout.completion.index,
-            tokens: [prompt.prompt_tokens.as_slice(), &rollout.completion.tokens].concat(),
-            num_prompt_tokens: prompt.prompt_tokens.len(),
-            advantage: 0.0,
-            sampler_logprobs: rollout.completion.sampler_logprobs.clone(),
-            old_logprobs: None,
-        })
-    });
-    all.collect()
 }
 
 /// The prompts of the logged rollouts.

@@ -3,8 +3,9 @@
 use rlvr_bounds::{Range, Sample, certify_fixed_best, clip_term, tail};
 use serde::Serialize;
 
-use super::predict::{Clip, distribution, measured, named};
+use super::predict::{Clip, DeltaSplit, distribution, measured, named};
 use super::row::Measured;
+use super::shift_rows;
 use super::statistics::{Statistics, StatisticsError, Table};
 
 /// One evaluation.
@@ -48,7 +49,7 @@ pub fn point(
     })
 }
 
-/// The point of a step whose statistics are complete; `reward_shift` is the bound to show.
+/// The point of a step whose statistics are complete; `error` is what its report measured.
 ///
 /// # Errors
 /// If a theorem refuses its input.
@@ -56,16 +57,17 @@ pub fn full_point(
     step: u64,
     statistics: &Statistics,
     error: Option<Measured>,
-    reward_shift: f64,
 ) -> Result<Option<Point>, StatisticsError> {
     let Some(set) = &statistics.held_out else {
         return Ok(None);
     };
-    let mut found = point(step, &set.rewards, None, statistics.delta)?;
+    let split = DeltaSplit::of(statistics);
+    let mut found = point(step, &set.rewards, None, split.sampling)?;
     if let (Some(clip), Some(l)) = (Clip::of(statistics, set), &set.log_ratio_ref) {
         let beyond = named("C1", tail(&distribution(l)?, clip.tau))?;
         found.clip = named("C1", clip_term(clip.kl_coef, beyond.abs))?.value();
     }
-    (found.error, found.reward_shift) = (error, reward_shift);
+    found.reward_shift = shift_rows::term(statistics, set, split, false)?.value();
+    found.error = error;
     Ok(Some(found))
 }

@@ -4,14 +4,17 @@ use minijinja::{AutoEscape, Environment, context};
 use serde::Serialize;
 
 use super::history::Point;
+use super::learned::Learned;
+use super::learned_chart;
 use super::row::{Measured, Report, Row};
 
-const WIDTH: f64 = 860.0;
-const HEIGHT: f64 = 340.0;
-const LEFT: f64 = 60.0;
-const RIGHT: f64 = 840.0;
-const TOP: f64 = 30.0;
-const BOTTOM: f64 = 285.0;
+/// Size of a picture and edges of its plot, in SVG units.
+pub(super) const WIDTH: f64 = 860.0;
+pub(super) const HEIGHT: f64 = 340.0;
+pub(super) const LEFT: f64 = 60.0;
+pub(super) const RIGHT: f64 = 840.0;
+pub(super) const TOP: f64 = 30.0;
+pub(super) const BOTTOM: f64 = 285.0;
 
 /// Sampling, reward shift, clipping.
 const FILLS: [(&str, &str); 3] = [
@@ -20,10 +23,11 @@ const FILLS: [(&str, &str); 3] = [
     ("KL clipping", "#8f6bb3"),
 ];
 
+/// A mark on an axis.
 #[derive(Serialize)]
-struct Tick {
-    at: f64,
-    label: String,
+pub(super) struct Tick {
+    pub at: f64,
+    pub label: String,
 }
 
 #[derive(Serialize)]
@@ -85,7 +89,12 @@ struct Cells {
 ///
 /// # Errors
 /// If the template does not fit its values, which a test rules out.
-pub fn page(title: &str, report: &Report, points: &[Point]) -> Result<String, minijinja::Error> {
+pub fn page(
+    title: &str,
+    report: &Report,
+    points: &[Point],
+    learned: Option<&Learned>,
+) -> Result<String, minijinja::Error> {
     let mut environment = Environment::new();
     environment.set_auto_escape_callback(|_| AutoEscape::Html);
     environment.add_template("page", include_str!("page.html"))?;
@@ -93,6 +102,8 @@ pub fn page(title: &str, report: &Report, points: &[Point]) -> Result<String, mi
         title,
         lines => lines(report),
         chart => chart(points),
+        learned,
+        learned_chart => learned.map(learned_chart::chart),
         rows => cells(&report.rows),
         remarks => remarks(report),
     })

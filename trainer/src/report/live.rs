@@ -7,11 +7,13 @@ use rlvr_bounds::{Distribution, anova, hoeffding_direct, tau_star};
 
 use super::advice::{SELF_CHECK_ERRORS, self_check};
 use super::fresh::{FreshLine, PromptSet};
-use super::predict::measured;
-use super::statistics::{StatisticsError, Table};
+use super::history::{full_point, point};
+use super::predict::{measured, report};
+use super::statistics::{Statistics, StatisticsError, Table};
 use crate::batch::Row;
+use crate::config::RunConfig;
 use crate::metrics::StepMetrics;
-use crate::record::PromptId;
+use crate::record::{Group, PromptId, Rollout};
 
 /// A column of one set as a table.
 ///
@@ -67,6 +69,77 @@ pub fn fill(metrics: &mut StepMetrics, lines: &[FreshLine]) {
     if let Some(tau) = metrics.kl_clip_tau {
         fill_clip(metrics, &l, tau);
     }
+}
+
+/// Fills the predicted parts and the measured error from the statistics of the same lines.
+///
+/// # Errors
+/// If a theorem refuses its input.
+pub fn fill_prediction(
+    metrics: &mut StepMetrics,
+    statistics: &Statistics,
+) -> Result<(), StatisticsError> {
+    let error = report(statistics)?.measured_error;
+    let Some(found) = full_point(metrics.step, statistics, error)? else {
+        return Ok(());
+    };
+    metrics.predicted_sampling = Some(found.sampling);
+    metrics.predicted_reward_shift = Some(found.reward_shift);
+    metrics.predicted_clip = Some(found.clip);
+    metrics.measured_error = error.map(|it| it.value);
+    metrics.measured_error_low = error.map(|it| it.low);
+    metrics.measured_error_high = error.map(|it| it.high);
+    let set = statistics.held_out.as_ref();
+    if let Some(set) = set.filter(|set| !set.is_verified) {
+        let error = set.rewards.zip(&set.truth, |reward, truth| reward - truth);
+        metrics.fresh_learned_reward = set.rewards.rows().ok().map(|rows| rows.mean());
+        metrics.fresh_learned_reward_error = error.rows().ok().map(|rows| rows.mean());
+    }
+    Ok(())
+}
+
+/// The same from an evaluation alone, for a step without fresh rollouts: the sampling part, and the
+/// difference of the accuracies if both were sampled at one temperature. A learned reward is not
+/// evaluated, so of its error nothing is said.
+pub fn fill_evaluation(metrics: &mut StepMetrics, groups: &[Group], config: &RunConfig) {
+    let verdict = |rollout: &Rollout| f64::from(u8::from(rollout.reward.is_correct));
+    let row = |group: &Group| group.rollouts.iter().map(verdict).collect();
+    let rows: Vec<Vec<f64>> = groups.iter().map(row).collect();
+    let is_same = config.eval.temperature == config.rollout.temperature;
+    let train = metrics.correct_frac.filter(|_| is_same);
+    let found = Table::new("evaluation", &rows)
+        .and_then(|table| point(metrics.step, &table, train, config.report.delta));
+    if let (Ok(found), None) = (found, config.reward.learned()) {
+        metrics.predicted_sampling = Some(found.sampling);
+        metrics.measured_error = found.error.map(|it| it.value);
+        metrics.measured_error_low = found.error.map(|it| it.low);
+        metrics.measured_error_high = found.error.map(|it| it.high);
+    }
+}
+
+/// What was predicted beside what was measured, on one line.
+pub fn prediction_line(metrics: &StepMetrics) -> Option<String> {
+    let part = |value: Option<f64>| value.unwrap_or_default();
+    let parts = [
+        metrics.predicted_sampling?,
+        part(metrics.predicted_reward_shift),
+        part(metrics.predicted_clip),
+    ];
+    let [sampling, shift, clip] = parts;
+    let total: f64 = parts.iter().sum();
+    let mut text = format!(
+        "step {}: predicted error {total:.4} (sampling {sampling:.4}, reward shift {shift:.4}, \
+         KL clipping {clip:.4})",
+        metrics.step
+    );
+    if let Some(error) = metrics.measured_error {
+        text += &format!(
+            ", measured {error:+.4} ({:+.4} to {:+.4})",
+            part(metrics.measured_error_low),
+            part(metrics.measured_error_high)
+        );
+    }
+    Some(text)
 }
 
 /// How often the clip acts, and its bias with an interval clustered by prompt.
@@ -139,6 +212,10 @@ pub fn warnings(lines: &[FreshLine]) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::report::fresh_statistics::fresh_statistics;
+    use crate::report::run_files::Additions;
+    use crate::reward_model::calibration::Platt;
+    use crate::reward_model::file::Head;
 
     fn line(set: PromptSet, policy: &[f64], correct: &[bool]) -> FreshLine {
         FreshLine {
@@ -152,6 +229,7 @@ mod tests {
             sampler_logprobs: policy.to_vec(),
             num_tokens: vec![1; policy.len()],
             is_truncated: vec![false; policy.len()],
+            learned: Vec::new(),
         }
     }
 
@@ -189,6 +267,54 @@ mod tests {
         assert_eq!(metrics.fresh_train_accuracy, Some(0.5));
         assert_eq!(metrics.fresh_variance_rollouts, Some(0.25));
         assert_eq!(metrics.fresh_kl_policy_ref_k1, Some(-0.125));
+    }
+
+    #[test]
+    fn predictions_stand_beside_the_measured_error() {
+        let lines = [
+            line(PromptSet::HeldOut, &[-2.0, -3.5], &[true, false]),
+            line(PromptSet::HeldOut, &[-4.0, -7.0], &[true, true]),
+            line(PromptSet::Train, &[-4.0, -4.0], &[true, true]),
+            line(PromptSet::Train, &[-4.0, -4.0], &[true, true]),
+        ];
+        let mut metrics = StepMetrics::default();
+        assert_eq!(prediction_line(&metrics), None);
+        let config = RunConfig::default();
+        let found = fresh_statistics(&config, &lines, Additions::default(), None);
+        fill_prediction(&mut metrics, &found.unwrap().unwrap()).unwrap();
+        // Mean verdict 1 on training prompts, 3/4 on held-out ones.
+        assert_eq!(metrics.measured_error, Some(0.25));
+        assert!(metrics.measured_error_low < Some(0.25));
+        assert_eq!(metrics.predicted_reward_shift, Some(0.0));
+        assert!(
+            metrics.predicted_sampling > Some(0.5),
+            "two prompts say little"
+        );
+        let text = prediction_line(&metrics).unwrap();
+        assert!(text.contains("reward shift 0.0000") && text.contains("measured +0.2500"));
+        // A head that gives everything 0.9, made from draws on which it was right.
+        let head = Head {
+            num_pairs: 8,
+            calibration: Platt {
+                slope: 1.0,
+                offset: 0.0,
+            },
+            pair_accuracy: crate::accuracy::clustered_share(&[1.0]),
+            num_held_out_pairs: 1,
+            calibration_error: 0.0,
+            errors: vec![0.0; 2000],
+        };
+        let lines = lines.map(|line| FreshLine {
+            learned: vec![vec![0.9; 2]],
+            ..line
+        });
+        let found = fresh_statistics(&config, &lines, Additions::default(), Some((0, &head)));
+        fill_prediction(&mut metrics, &found.unwrap().unwrap()).unwrap();
+        let close = |found: Option<f64>, expected: f64| (found.unwrap() - expected).abs() < 1e-12;
+        assert!(close(metrics.fresh_learned_reward, 0.9));
+        assert!(close(metrics.fresh_learned_reward_error, 0.15));
+        assert!(close(metrics.measured_error, 0.15));
+        assert!(metrics.predicted_reward_shift > Some(0.0));
     }
 
     #[test]

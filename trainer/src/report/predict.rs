@@ -37,7 +37,7 @@ pub struct DeltaSplit {
 }
 
 impl DeltaSplit {
-    fn of(statistics: &Statistics) -> Self {
+    pub(super) fn of(statistics: &Statistics) -> Self {
         let delta = statistics.delta;
         let is_verified = statistics
             .held_out

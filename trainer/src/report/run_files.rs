@@ -4,21 +4,23 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use rlvr_core::ClipLevel;
 use serde::Deserialize;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use thiserror::Error;
 
-use super::fresh::{FreshLine, PromptSet};
+use super::fresh::FreshLine;
+use super::fresh_statistics::fresh_statistics;
 use super::history::{Point, full_point, point};
 use super::html;
-use super::live::{column, log_ratios, verdicts};
+use super::learned::{Learned, learned};
 use super::predict::report;
 use super::row::Report;
 use super::statistics::{Complexity, Rollouts, Statistics, StatisticsError, Table};
-use crate::config::{ConfigError, Layers, RecipeText, RunConfig};
+use crate::config::{ConfigError, Layers, RecipeText};
 use crate::metrics::StepMetrics;
+use crate::reward_model::file::{Description, FileError};
+use crate::run_dir::REWARD_MODEL;
 
 /// A run directory cannot be reported on.
 #[derive(Debug, Error)]
@@ -58,6 +60,9 @@ pub enum ReportError {
     /// A theorem refused.
     #[error(transparent)]
     Statistics(#[from] StatisticsError),
+    /// The reward model of the run cannot be read.
+    #[error(transparent)]
+    RewardModel(#[from] FileError),
     /// The page cannot be made.
     #[error("write the page: {0}")]
     Page(#[from] minijinja::Error),
@@ -89,6 +94,8 @@ pub struct RunReport {
     pub report: Report,
     /// Picture.
     pub history: Vec<Point>,
+    /// Learned reward beside truth, if the run has one.
+    pub learned: Option<Learned>,
 }
 
 /// The part of a line of `eval.jsonl` that counts.
@@ -118,10 +125,16 @@ pub fn run_report(dir: &Path, additions: Additions) -> Result<RunReport, ReportE
         let train = train.filter(|_| config.eval.temperature == config.rollout.temperature);
         history.insert(step, point(step, table, train, delta)?);
     }
+    let is_learned = fresh.iter().any(|line| !line.learned.is_empty());
+    let heads = match is_learned {
+        true => Description::load(&dir.join(REWARD_MODEL))?.heads,
+        false => Vec::new(),
+    };
     let mut newest = None;
     for step in steps(&fresh) {
         let of_step: Vec<FreshLine> = fresh.iter().filter(|it| it.step == step).cloned().collect();
-        let Some(mut statistics) = fresh_statistics(&config, &of_step, additions)? else {
+        let head = heads.iter().enumerate().next_back();
+        let Some(mut statistics) = fresh_statistics(&config, &of_step, additions, head)? else {
             continue;
         };
         // The rule may have moved the clip since the configuration was written.
@@ -129,7 +142,7 @@ pub fn run_report(dir: &Path, additions: Additions) -> Result<RunReport, ReportE
         statistics.tau = at_step.and_then(|it| it.kl_clip_tau).or(statistics.tau);
         let found = report(&statistics)?;
         let error = found.measured_error;
-        if let Some(point) = full_point(step, &statistics, error, 0.0)? {
+        if let Some(point) = full_point(step, &statistics, error)? {
             history.insert(step, point);
         }
         let source = format!("fresh rollouts of step {step} (fresh.jsonl)");
@@ -144,6 +157,7 @@ pub fn run_report(dir: &Path, additions: Additions) -> Result<RunReport, ReportE
         source,
         report,
         history: history.into_values().collect(),
+        learned: learned(&config, &fresh, &heads, additions)?,
     })
 }
 
@@ -154,7 +168,12 @@ pub fn run_report(dir: &Path, additions: Additions) -> Result<RunReport, ReportE
 pub fn write(dir: &Path, found: &RunReport) -> Result<PathBuf, ReportError> {
     let (json, page) = (dir.join("report.json"), dir.join("report.html"));
     let title = format!("Predicted and measured generalisation: {}", dir.display());
-    let html = html::page(&title, &found.report, &found.history)?;
+    let html = html::page(
+        &title,
+        &found.report,
+        &found.history,
+        found.learned.as_ref(),
+    )?;
     for (path, text) in [
         (&json, serde_json::to_string_pretty(found)? + "\n"),
         (&page, html),
@@ -221,44 +240,6 @@ fn evaluations(counts: Vec<EvalCounts>) -> Result<BTreeMap<u64, Table>, ReportEr
         tables.insert(step, Table::new("eval.jsonl", &rows)?);
     }
     Ok(tables)
-}
-
-/// Statistics of one step's fresh rollouts; `None` if they have fewer than two held-out prompts.
-/// The reward is the verifier's verdict, which is the truth.
-fn fresh_statistics(
-    config: &RunConfig,
-    lines: &[FreshLine],
-    additions: Additions,
-) -> Result<Option<Statistics>, ReportError> {
-    let set = |set: PromptSet| -> Result<Option<Rollouts>, StatisticsError> {
-        if lines.iter().filter(|line| line.set == set).count() < 2 {
-            return Ok(None);
-        }
-        let rewards = column("fresh.jsonl", lines, set, verdicts)?;
-        Ok(Some(Rollouts {
-            truth: rewards.clone(),
-            is_verified: true,
-            log_ratio_ref: column("fresh.jsonl", lines, set, log_ratios).ok(),
-            log_ratio_old: None,
-            rewards,
-        }))
-    };
-    let (held_out, train) = (set(PromptSet::HeldOut)?, set(PromptSet::Train)?);
-    let kl = config.loss.kl;
-    let clip = kl.and_then(|kl| kl.clip);
-    let clip = clip.filter(|clip| clip.level == ClipLevel::Sequence);
-    let found = Statistics {
-        delta: additions.delta.unwrap_or(config.report.delta),
-        kl_coef: kl.map_or(0.0, |kl| kl.coef),
-        tau: clip.map(|clip| clip.tau),
-        candidates: additions.candidates,
-        complexity: additions.complexity,
-        reward_errors: Vec::new(),
-        cost: None,
-        held_out,
-        train,
-    };
-    Ok(found.held_out.is_some().then_some(found))
 }
 
 /// A run without fresh rollouts: its newest evaluation, held-out rows only.

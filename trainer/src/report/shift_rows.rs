@@ -45,6 +45,10 @@ pub(super) fn rows(
             "graded directly on held-out rollouts",
             &named("R8", bound)?,
         );
+        let row = Row {
+            id: "R8".into(),
+            ..row
+        };
         rows.push(row.beside(error, true));
     }
     let (Some(lw), false) = (&set.log_ratio_old, errors.is_empty()) else {

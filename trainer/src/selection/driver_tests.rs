@@ -84,6 +84,7 @@ impl RolloutSource for Simulated {
                         is_strict_format: true,
                         reason: String::new(),
                         extracted: None,
+                        learned: None,
                     },
                 }
             };

@@ -222,7 +222,7 @@ impl Plan {
 fn reward_levels(config: &RewardConfig) -> RewardLevels {
     let form = config.components.iter().filter_map(|it| match it {
         Component::Format { weight } => Some(*weight),
-        Component::Correct { .. } => None,
+        Component::Correct { .. } | Component::Model { .. } => None,
     });
     let answered: f64 = form.sum();
     match answered == 0.0 {

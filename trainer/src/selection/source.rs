@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use crate::groups::{grade_groups, requests};
+use crate::groups::requests;
 use crate::policy::decoder::Decoder;
 use crate::record::{Group, Prompt};
 use crate::rollout::{
@@ -131,9 +131,7 @@ impl RolloutSource for LiveSource<'_> {
         self.pool.keep(|_| false);
         add(&mut self.stats.rollout, &output.stats);
         let grading = Instant::now();
-        let completions = output.completions;
-        let verifier = &session.verifier;
-        let groups = grade_groups(prompts, completions, tokenizer, &config.reward, verifier);
+        let (groups, _) = session.grade(prompts, output.completions)?;
         self.stats.grade_secs += grading.elapsed().as_secs_f64();
         Ok(groups)
     }

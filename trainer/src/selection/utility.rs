@@ -114,6 +114,7 @@ mod tests {
                 is_strict_format: true,
                 reason: String::new(),
                 extracted: None,
+                learned: None,
             },
         };
         Group {
