@@ -1,12 +1,16 @@
 //! AdamW with global gradient-norm clipping and a learning-rate schedule.
 //!
-//! The update rule is Burn's AdamW with every constant explicit, equal to PyTorch's
-//! `torch.optim.AdamW` (Loshchilov and Hutter, arXiv 1711.05101). Burn's own clipping works on each
-//! tensor alone, so the global norm (Pascanu et al., arXiv 1211.5063) is here.
+//! The update rule is that of Burn's AdamW and of PyTorch's `torch.optim.AdamW` (Loshchilov and
+//! Hutter, arXiv 1711.05101), in one pass over weights and moments
+//! ([`rlvr_backends::kernels::adamw`]); state and its file are Burn's. Burn's own clipping works on
+//! each tensor alone, so the global norm (Pascanu et al., arXiv 1211.5063) is here.
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
-use burn::optim::{AdamWConfig, GradientsParams, ModuleOptimizer};
-use burn::tensor::{Bytes, Tensor};
+use burn::optim::{
+    AdamWState, AdaptiveMomentumState, GradientsParams, ModuleOptimizer, Optimizer as Rule,
+};
+use burn::tensor::{Bytes, Device, Tensor};
+use rlvr_backends::kernels::{AdamWStep, Moved, adamw, scale, sum_of_squares};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -75,6 +79,56 @@ pub struct Optimizer {
     max_grad_norm: Option<f64>,
 }
 
+/// The rule for one parameter.
+#[derive(Clone, Debug)]
+struct AdamWRule {
+    beta_1: f32,
+    beta_2: f32,
+    eps: f32,
+    weight_decay: f64,
+}
+
+impl Rule for AdamWRule {
+    type State<const D: usize> = AdamWState<D>;
+
+    fn step<const D: usize>(
+        &self,
+        learning_rate: f64,
+        weights: Tensor<D>,
+        grad: Tensor<D>,
+        state: Option<AdamWState<D>>,
+    ) -> (Tensor<D>, Option<AdamWState<D>>) {
+        let (time, moment_1, moment_2) = match state {
+            Some(AdamWState { momentum }) => (momentum.time, momentum.moment_1, momentum.moment_2),
+            None => (0, grad.zeros_like(), grad.zeros_like()),
+        };
+        let time = time + 1;
+        let correction = |beta: f32| 1.0 - beta.powi(time as i32);
+        let step = AdamWStep {
+            beta_1: self.beta_1,
+            beta_2: self.beta_2,
+            correction_1: correction(self.beta_1),
+            correction_2: correction(self.beta_2),
+            eps: self.eps,
+            decay: (1.0 - learning_rate * self.weight_decay) as f32,
+            learning_rate: learning_rate as f32,
+        };
+        let state = Moved {
+            weights,
+            moment_1,
+            moment_2,
+        };
+        let moved = adamw(state, grad, &step);
+        let momentum = AdaptiveMomentumState::new(time, moved.moment_1, moved.moment_2);
+        (moved.weights, Some(AdamWState::new(momentum)))
+    }
+
+    fn to_device<const D: usize>(mut state: AdamWState<D>, device: &Device) -> AdamWState<D> {
+        state.momentum = state.momentum.to_device(device);
+        state
+    }
+}
+
 /// What one optimizer step did.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum StepOutcome {
@@ -90,14 +144,14 @@ pub enum StepOutcome {
 impl Optimizer {
     /// A fresh optimizer.
     pub fn new(settings: &OptimizerSettings) -> Self {
-        let inner = AdamWConfig::new()
-            .with_beta_1(settings.beta_1 as f32)
-            .with_beta_2(settings.beta_2 as f32)
-            .with_epsilon(settings.eps as f32)
-            .with_weight_decay(settings.weight_decay as f32)
-            .init();
+        let rule = AdamWRule {
+            beta_1: settings.beta_1 as f32,
+            beta_2: settings.beta_2 as f32,
+            eps: settings.eps as f32,
+            weight_decay: settings.weight_decay,
+        };
         Self {
-            inner,
+            inner: rule.into(),
             max_grad_norm: settings.max_grad_norm,
         }
     }
@@ -177,7 +231,7 @@ fn global_norm<M: Module>(module: &M, gradients: &GradientsParams) -> f64 {
     impl ModuleVisitor for Norm<'_> {
         fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
             if let Some(gradient) = self.gradients.get::<D>(param.id) {
-                self.squares.push(gradient.square().sum());
+                self.squares.push(sum_of_squares(&gradient));
             }
         }
     }
@@ -204,7 +258,7 @@ fn scaled<M: Module>(module: &M, gradients: GradientsParams, factor: f64) -> Gra
         fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
             if let Some(gradient) = self.gradients.remove::<D>(param.id) {
                 self.gradients
-                    .register(param.id, gradient.mul_scalar(self.factor));
+                    .register(param.id, scale(gradient, self.factor as f32));
             }
         }
     }
@@ -284,6 +338,27 @@ mod tests {
                 (found - expected).abs() < 2e-6,
                 "{found} against {expected}"
             );
+        }
+    }
+
+    #[test]
+    fn every_step_has_the_bits_of_burns_own_rule() {
+        let settings = settings();
+        let device = crate::test_device().autodiff();
+        let mut burns = burn::optim::AdamWConfig::new()
+            .with_beta_1(settings.beta_1 as f32)
+            .with_beta_2(settings.beta_2 as f32)
+            .with_epsilon(settings.eps as f32)
+            .with_weight_decay(settings.weight_decay as f32)
+            .init();
+        let (mut module, mut optimizer) = (linear(&device), Optimizer::new(&settings));
+        let mut expected = linear(&device);
+        for grad in [[0.3, -0.7], [0.1, 0.2], [-0.4, 0.05]] {
+            let gradient = gradients(&module, grad);
+            module = optimizer.step(0.037, module, gradient).0;
+            let gradient = gradients(&expected, grad);
+            expected = burns.step(0.037, expected, gradient);
+            assert_eq!(weights(&module), weights(&expected));
         }
     }
 
