@@ -5,11 +5,13 @@
 //! ([`rlvr_backends::kernels::adamw`]); state and its file are Burn's. Burn's own clipping works on
 //! each tensor alone, so the global norm (Pascanu et al., arXiv 1211.5063) is here.
 
+use std::path::Path;
+
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
 use burn::optim::{
     AdamWState, AdaptiveMomentumState, GradientsParams, ModuleOptimizer, Optimizer as Rule,
 };
-use burn::tensor::{Bytes, Device, Tensor};
+use burn::tensor::{Device, Tensor};
 use rlvr_backends::kernels::{AdamWStep, Moved, adamw, scale, sum_of_squares};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -179,31 +181,24 @@ impl Optimizer {
         (module, StepOutcome::Applied { grad_norm })
     }
 
-    /// Moments and step counts, to be read back by [`Optimizer::restored`].
+    /// Writes moments and step counts, to be read back by [`Optimizer::restored`]. They exist
+    /// twice meanwhile, and not a third time as a file in memory.
     ///
     /// # Errors
-    /// If Burn cannot serialise the state.
-    pub fn to_bytes(&self) -> Result<Vec<u8>, OptimizerStateError> {
-        let bytes = self
-            .inner
-            .into_bytes()
-            .map_err(|err| OptimizerStateError(err.to_string()))?;
-        // A gigabyte for a model of 135 M weights: take it over, do not copy it.
-        Ok(bytes
-            .try_into_vec::<u8>()
-            .unwrap_or_else(|bytes| bytes.to_vec()))
+    /// If Burn cannot serialise the state or the file cannot be written.
+    pub fn save(&self, path: &Path) -> Result<(), OptimizerStateError> {
+        let saved = self.inner.save(path);
+        saved.map_err(|err| OptimizerStateError(err.to_string()))
     }
 
     /// This optimizer with the state of an earlier one. Parameters are matched by the identities
     /// that [`with_stable_ids`] gives.
     ///
     /// # Errors
-    /// If the bytes are not an optimizer state.
-    pub fn restored(self, bytes: Vec<u8>) -> Result<Self, OptimizerStateError> {
-        let inner = self
-            .inner
-            .from_bytes(Bytes::from_bytes_vec(bytes))
-            .map_err(|err| OptimizerStateError(err.to_string()))?;
+    /// If the file is missing or holds no optimizer state.
+    pub fn restored(self, path: &Path) -> Result<Self, OptimizerStateError> {
+        let loaded = self.inner.load(path);
+        let inner = loaded.map_err(|err| OptimizerStateError(err.to_string()))?;
         Ok(Self { inner, ..self })
     }
 }
@@ -387,10 +382,12 @@ mod tests {
         let mut straight = (linear(&device), Optimizer::new(&settings()));
         let first = gradients(&straight.0, [0.3, -0.7]);
         straight.0 = straight.1.step(0.1, straight.0, first).0;
-        let bytes = straight.1.to_bytes().unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("optimizer.bin");
+        straight.1.save(&path).unwrap();
         let mut restored = (
             straight.0.clone(),
-            Optimizer::new(&settings()).restored(bytes).unwrap(),
+            Optimizer::new(&settings()).restored(&path).unwrap(),
         );
         for (module, optimizer) in
             [&mut straight, &mut restored].map(|pair| (&mut pair.0, &mut pair.1))
@@ -399,7 +396,8 @@ mod tests {
             *module = optimizer.step(0.1, module.clone(), second).0;
         }
         assert_eq!(weights(&straight.0), weights(&restored.0));
-        assert!(Optimizer::new(&settings()).restored(vec![1, 2, 3]).is_err());
+        std::fs::write(&path, [1, 2, 3]).unwrap();
+        assert!(Optimizer::new(&settings()).restored(&path).is_err());
     }
 
     #[test]

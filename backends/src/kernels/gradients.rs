@@ -100,7 +100,10 @@ mod tests {
     #[test]
     fn squares_add_up_to_what_f64_says() {
         let a = noise(SHAPE, 3);
-        let exact: f64 = values(a.clone()).iter().map(|&x| f64::from(x).powi(2)).sum();
+        let exact: f64 = values(a.clone())
+            .iter()
+            .map(|&x| f64::from(x).powi(2))
+            .sum();
         let found = f64::from(values(sum_of_squares(&a))[0]);
         assert!((found / exact - 1.0).abs() < 1e-6, "{found} and {exact}");
     }

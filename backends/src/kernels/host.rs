@@ -66,10 +66,13 @@ pub(super) fn edit_all<const D: usize, const N: usize>(
 ) -> [Tensor<D>; N] {
     let devices = tensors.each_ref().map(Tensor::device);
     let mut data = tensors.map(Tensor::into_data);
-    work(data.each_mut().map(|data| match data.as_mut_slice::<f32>() {
-        Ok(values) => values,
-        Err(error) => panic!("edit: not f32: {error:?}"),
-    }));
+    work(
+        data.each_mut()
+            .map(|data| match data.as_mut_slice::<f32>() {
+                Ok(values) => values,
+                Err(error) => panic!("edit: not f32: {error:?}"),
+            }),
+    );
     let mut devices = devices.iter();
     data.map(|data| match devices.next() {
         Some(device) => Tensor::from_data(data, device),
