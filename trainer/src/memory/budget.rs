@@ -70,18 +70,25 @@ fn fit_update(
     // More tokens than a step has change nothing.
     let most = config.update.max_tokens_per_microbatch;
     let most = most.min(shape.step_rows(config)).max(least);
-    let fits = |config: &RunConfig, tokens: usize| {
+    let bytes = |config: &RunConfig, tokens: usize| {
         let mut smaller = config.clone();
         smaller.update.max_tokens_per_microbatch = tokens;
-        super::update_bytes(shape, &smaller) <= room
+        super::update_bytes(shape, &smaller)
     };
+    let fits = |config: &RunConfig, tokens: usize| bytes(config, tokens) <= room;
     if fits(config, config.update.max_tokens_per_microbatch) {
         return Ok(());
     }
     if !fits(config, least) {
         config.update.gradient_checkpointing = true;
     }
-    config.update.max_tokens_per_microbatch = largest(least, most, |tokens| fits(config, tokens));
+    let found = largest(least, most, |tokens| fits(config, tokens));
+    // A step in one piece needs no sum of gradients: it can be smaller than one cut in two.
+    let is_one_piece_smaller = bytes(config, most) < bytes(config, found);
+    config.update.max_tokens_per_microbatch = match is_one_piece_smaller {
+        true => most,
+        false => found,
+    };
     Ok(())
 }
 
