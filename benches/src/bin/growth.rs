@@ -6,7 +6,6 @@
 use std::error::Error;
 use std::path::{Path, PathBuf};
 
-use plotters::prelude::*;
 use serde_json::Value;
 
 /// The benches, and the power of their axis that their mathematics says at most.
@@ -83,7 +82,31 @@ fn row(name: &str, axis: &str, most: f64, curve: &Curve) -> String {
     format!("| {name} | {axis} | {points} | {largest:.2} | {most} |")
 }
 
-/// Seconds by place relative to the first point, both logarithmic.
+const SIZE: (f64, f64) = (760.0, 480.0);
+/// Left, top, right and bottom.
+const MARGIN: [f64; 4] = [60.0, 16.0, 180.0, 44.0];
+const COLOURS: [&str; 6] = [
+    "#1b6ca8", "#d1495b", "#3a7d44", "#8e5ea2", "#c77d0a", "#444444",
+];
+
+/// From the decades of both axes to pixels.
+struct Frame {
+    right: f64,
+    top: f64,
+}
+
+impl Frame {
+    fn place(&self, (x, y): (f64, f64)) -> (f64, f64) {
+        let width = SIZE.0 - MARGIN[0] - MARGIN[2];
+        let height = SIZE.1 - MARGIN[1] - MARGIN[3];
+        let across = x.log10() / self.right;
+        // Half a decade below the first point, for what gets no slower.
+        let up = (y.log10() + 0.5) / (self.top + 0.5);
+        (MARGIN[0] + across * width, MARGIN[1] + (1.0 - up) * height)
+    }
+}
+
+/// Seconds by place, both relative to the first point and logarithmic.
 fn draw(path: &Path, curves: &[(&str, Curve)]) -> Result<(), Box<dyn Error>> {
     let relative: Vec<(&str, Curve)> = curves
         .iter()
@@ -94,36 +117,65 @@ fn draw(path: &Path, curves: &[(&str, Curve)]) -> Result<(), Box<dyn Error>> {
         })
         .collect();
     let points = || relative.iter().flat_map(|(_, curve)| curve);
-    let right = points().map(|point| point.0).fold(1.0, f64::max);
-    let top = points().map(|point| point.1).fold(1.0, f64::max);
-    let root = SVGBackend::new(path, (760, 480)).into_drawing_area();
-    root.fill(&WHITE)?;
-    let mut chart = ChartBuilder::on(&root)
-        .margin(12)
-        .x_label_area_size(40)
-        .y_label_area_size(60)
-        .build_cartesian_2d((1.0..right).log_scale(), (0.5..top).log_scale())?;
-    chart
-        .configure_mesh()
-        .x_desc("times the smallest")
-        .y_desc("times its seconds")
-        .draw()?;
+    let decades = |most: f64| most.log10().ceil().max(1.0);
+    let frame = Frame {
+        right: decades(points().map(|point| point.0).fold(1.0, f64::max)),
+        top: decades(points().map(|point| point.1).fold(1.0, f64::max)),
+    };
+    let mut svg = format!(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{}\" height=\"{}\" \
+         font-family=\"sans-serif\" font-size=\"12\">\n\
+         <rect width=\"100%\" height=\"100%\" fill=\"white\"/>\n",
+        SIZE.0, SIZE.1
+    );
+    grid(&frame, &mut svg);
     for (index, (name, curve)) in relative.iter().enumerate() {
-        let colour = Palette99::pick(index).to_rgba();
-        chart
-            .draw_series(LineSeries::new(
-                curve.iter().copied(),
-                colour.stroke_width(2),
-            ))?
-            .label(*name)
-            .legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], colour));
+        line(&frame, index, name, curve, &mut svg);
     }
-    chart
-        .configure_series_labels()
-        .background_style(WHITE)
-        .border_style(BLACK)
-        .position(SeriesLabelPosition::UpperLeft)
-        .draw()?;
-    root.present()?;
-    Ok(())
+    svg.push_str("</svg>\n");
+    Ok(std::fs::write(path, svg)?)
+}
+
+fn grid(frame: &Frame, svg: &mut String) {
+    let mut stroke = |from: (f64, f64), to: (f64, f64), text: &str, shift: (f64, f64)| {
+        let ((x1, y1), (x2, y2)) = (frame.place(from), frame.place(to));
+        let (x, y) = (x1 + shift.0, y1 + shift.1);
+        svg.push_str(&format!(
+            "<path d=\"M{x1:.1} {y1:.1}L{x2:.1} {y2:.1}\" stroke=\"#ddd\"/>\
+             <text x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"middle\">{text}</text>\n"
+        ));
+    };
+    let (far, high) = (10f64.powf(frame.right), 10f64.powf(frame.top));
+    let low = 10f64.powf(-0.5);
+    for decade in 0..=frame.right as i32 {
+        let x = 10f64.powi(decade);
+        stroke((x, low), (x, high), &format!("{x}"), (0.0, 16.0));
+    }
+    for decade in 0..=frame.top as i32 {
+        let y = 10f64.powi(decade);
+        stroke((1.0, y), (far, y), &format!("{y}"), (-24.0, 4.0));
+    }
+    svg.push_str(&format!(
+        "<text x=\"{}\" y=\"{}\">seconds over size, both as multiples of the smallest</text>\n",
+        MARGIN[0],
+        SIZE.1 - 8.0
+    ));
+}
+
+fn line(frame: &Frame, index: usize, name: &str, curve: &Curve, svg: &mut String) {
+    let colour = COLOURS[index % COLOURS.len()];
+    let places: Vec<String> = curve
+        .iter()
+        .map(|&point| frame.place(point))
+        .map(|(x, y)| format!("{x:.1},{y:.1}"))
+        .collect();
+    let (x, y) = (
+        SIZE.0 - MARGIN[2] + 12.0,
+        MARGIN[1] + 20.0 * (index + 1) as f64,
+    );
+    svg.push_str(&format!(
+        "<polyline points=\"{}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"2\"/>\n\
+         <text x=\"{x:.1}\" y=\"{y:.1}\" fill=\"{colour}\">{name}</text>\n",
+        places.join(" ")
+    ));
 }
