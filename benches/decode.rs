@@ -6,11 +6,11 @@
 
 use burn::tensor::Device;
 use criterion::{Criterion, SamplingMode, Throughput, criterion_group, criterion_main};
+use rlvr_benches::load::requests;
 use rlvr_benches::{smollm2, tiny};
 use trainer::policy::config::ModelConfig;
 use trainer::policy::decoder::Decoder;
-use trainer::record::PromptId;
-use trainer::rollout::{Engine, Request, RolloutConfig, RolloutOutput};
+use trainer::rollout::{Engine, RolloutConfig, RolloutOutput};
 use trainer::seed::Stage;
 
 /// What is rolled out.
@@ -53,15 +53,8 @@ fn roll_out(
     decoder: &Decoder,
     params: &RolloutConfig,
 ) -> RolloutOutput {
-    let requests: Vec<Request> = (0..load.num_prompts)
-        .map(|prompt| Request {
-            prompt_id: PromptId(prompt as u64),
-            prompt_tokens: (0..load.prompt_tokens)
-                .map(|t| ((t * 31 + prompt) % load.model.vocab_size) as u32)
-                .collect(),
-            num_completions: load.group,
-        })
-        .collect();
+    let (vocab, group) = (load.model.vocab_size, load.group as usize);
+    let requests = requests(vocab, load.num_prompts, group, load.prompt_tokens);
     let params = params.sampling(Vec::new());
     let text = |_: &[u32]| String::new();
     engine

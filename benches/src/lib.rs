@@ -2,6 +2,8 @@
 //!
 //! One file per path beside this folder; each names its shapes, its dtype and its device.
 
+pub mod load;
+
 use trainer::policy::config::{Architecture, ModelConfig, RopeScaling};
 
 /// The shape of the embedded tiny model.
@@ -12,6 +14,14 @@ pub fn tiny() -> ModelConfig {
 /// The shape of SmolLM2-135M.
 pub fn smollm2() -> ModelConfig {
     llama(49_152, 576, 1536, 30, [9, 3, 64])
+}
+
+/// A small shape for benches of growth, with room for long contexts.
+pub fn small() -> ModelConfig {
+    ModelConfig {
+        max_position_embeddings: 8192,
+        ..llama(512, 192, 512, 2, [3, 1, 64])
+    }
 }
 
 /// `heads`: query heads, key-value heads, head width.

@@ -4,10 +4,10 @@
 //! `rlvr-core` computes log-probs and entropies in chunks, the loss is formed over those small
 //! vectors, and its gradient goes back through head and trunk by hand.
 
-use burn::module::Module;
+use burn::module::{Module, ModuleVisitor, Param};
 use burn::optim::GradientsParams;
 use burn::tensor::{GradientCheckpointingStrategy, IndexingUpdateOp, Tensor};
-use rlvr_backends::kernels::{token_scores, token_scores_backward};
+use rlvr_backends::kernels::{add, token_scores, token_scores_backward};
 use rlvr_core::{ExactKl, HeadGradients, HeadPair, TokenScores, exact_kl, exact_kl_backward};
 
 use crate::batch::MicroBatch;
@@ -186,9 +186,24 @@ pub fn accumulate<M: Module>(
     sum: Option<GradientsParams>,
     gradients: GradientsParams,
 ) -> GradientsParams {
+    struct Add {
+        sum: GradientsParams,
+        gradients: GradientsParams,
+    }
+    impl ModuleVisitor for Add {
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            let Some(new) = self.gradients.remove::<D>(param.id) else {
+                return;
+            };
+            let sum = match self.sum.remove::<D>(param.id) {
+                Some(sum) => add(sum, new),
+                None => new,
+            };
+            self.sum.register(param.id, sum);
+        }
+    }
     let Some(sum) = sum else { return gradients };
-    let mut accumulator = burn::optim::GradientsAccumulator::new();
-    accumulator.accumulate(module, sum);
-    accumulator.accumulate(module, gradients);
-    accumulator.grads()
+    let mut both = Add { sum, gradients };
+    module.visit(&mut both);
+    both.sum
 }

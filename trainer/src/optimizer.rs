@@ -1,12 +1,18 @@
 //! AdamW with global gradient-norm clipping and a learning-rate schedule.
 //!
-//! The update rule is Burn's AdamW with every constant explicit, equal to PyTorch's
-//! `torch.optim.AdamW` (Loshchilov and Hutter, arXiv 1711.05101). Burn's own clipping works on each
-//! tensor alone, so the global norm (Pascanu et al., arXiv 1211.5063) is here.
+//! The update rule is that of Burn's AdamW and of PyTorch's `torch.optim.AdamW` (Loshchilov and
+//! Hutter, arXiv 1711.05101), in one pass over weights and moments
+//! ([`rlvr_backends::kernels::adamw`]); state and its file are Burn's. Burn's own clipping works on
+//! each tensor alone, so the global norm (Pascanu et al., arXiv 1211.5063) is here.
+
+use std::path::Path;
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
-use burn::optim::{AdamWConfig, GradientsParams, ModuleOptimizer};
-use burn::tensor::{Bytes, Tensor};
+use burn::optim::{
+    AdamWState, AdaptiveMomentumState, GradientsParams, ModuleOptimizer, Optimizer as Rule,
+};
+use burn::tensor::{Device, Tensor};
+use rlvr_backends::kernels::{AdamWStep, Moved, adamw, scale, sum_of_squares};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -75,6 +81,56 @@ pub struct Optimizer {
     max_grad_norm: Option<f64>,
 }
 
+/// The rule for one parameter.
+#[derive(Clone, Debug)]
+struct AdamWRule {
+    beta_1: f32,
+    beta_2: f32,
+    eps: f32,
+    weight_decay: f64,
+}
+
+impl Rule for AdamWRule {
+    type State<const D: usize> = AdamWState<D>;
+
+    fn step<const D: usize>(
+        &self,
+        learning_rate: f64,
+        weights: Tensor<D>,
+        grad: Tensor<D>,
+        state: Option<AdamWState<D>>,
+    ) -> (Tensor<D>, Option<AdamWState<D>>) {
+        let (time, moment_1, moment_2) = match state {
+            Some(AdamWState { momentum }) => (momentum.time, momentum.moment_1, momentum.moment_2),
+            None => (0, grad.zeros_like(), grad.zeros_like()),
+        };
+        let time = time + 1;
+        let correction = |beta: f32| 1.0 - beta.powi(time as i32);
+        let step = AdamWStep {
+            beta_1: self.beta_1,
+            beta_2: self.beta_2,
+            correction_1: correction(self.beta_1),
+            correction_2: correction(self.beta_2),
+            eps: self.eps,
+            decay: (1.0 - learning_rate * self.weight_decay) as f32,
+            learning_rate: learning_rate as f32,
+        };
+        let state = Moved {
+            weights,
+            moment_1,
+            moment_2,
+        };
+        let moved = adamw(state, grad, &step);
+        let momentum = AdaptiveMomentumState::new(time, moved.moment_1, moved.moment_2);
+        (moved.weights, Some(AdamWState::new(momentum)))
+    }
+
+    fn to_device<const D: usize>(mut state: AdamWState<D>, device: &Device) -> AdamWState<D> {
+        state.momentum = state.momentum.to_device(device);
+        state
+    }
+}
+
 /// What one optimizer step did.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum StepOutcome {
@@ -90,14 +146,14 @@ pub enum StepOutcome {
 impl Optimizer {
     /// A fresh optimizer.
     pub fn new(settings: &OptimizerSettings) -> Self {
-        let inner = AdamWConfig::new()
-            .with_beta_1(settings.beta_1 as f32)
-            .with_beta_2(settings.beta_2 as f32)
-            .with_epsilon(settings.eps as f32)
-            .with_weight_decay(settings.weight_decay as f32)
-            .init();
+        let rule = AdamWRule {
+            beta_1: settings.beta_1 as f32,
+            beta_2: settings.beta_2 as f32,
+            eps: settings.eps as f32,
+            weight_decay: settings.weight_decay,
+        };
         Self {
-            inner,
+            inner: rule.into(),
             max_grad_norm: settings.max_grad_norm,
         }
     }
@@ -125,31 +181,24 @@ impl Optimizer {
         (module, StepOutcome::Applied { grad_norm })
     }
 
-    /// Moments and step counts, to be read back by [`Optimizer::restored`].
+    /// Writes moments and step counts, to be read back by [`Optimizer::restored`]. They exist
+    /// twice meanwhile, and not a third time as a file in memory.
     ///
     /// # Errors
-    /// If Burn cannot serialise the state.
-    pub fn to_bytes(&self) -> Result<Vec<u8>, OptimizerStateError> {
-        let bytes = self
-            .inner
-            .into_bytes()
-            .map_err(|err| OptimizerStateError(err.to_string()))?;
-        // A gigabyte for a model of 135 M weights: take it over, do not copy it.
-        Ok(bytes
-            .try_into_vec::<u8>()
-            .unwrap_or_else(|bytes| bytes.to_vec()))
+    /// If Burn cannot serialise the state or the file cannot be written.
+    pub fn save(&self, path: &Path) -> Result<(), OptimizerStateError> {
+        let saved = self.inner.save(path);
+        saved.map_err(|err| OptimizerStateError(err.to_string()))
     }
 
     /// This optimizer with the state of an earlier one. Parameters are matched by the identities
     /// that [`with_stable_ids`] gives.
     ///
     /// # Errors
-    /// If the bytes are not an optimizer state.
-    pub fn restored(self, bytes: Vec<u8>) -> Result<Self, OptimizerStateError> {
-        let inner = self
-            .inner
-            .from_bytes(Bytes::from_bytes_vec(bytes))
-            .map_err(|err| OptimizerStateError(err.to_string()))?;
+    /// If the file is missing or holds no optimizer state.
+    pub fn restored(self, path: &Path) -> Result<Self, OptimizerStateError> {
+        let loaded = self.inner.load(path);
+        let inner = loaded.map_err(|err| OptimizerStateError(err.to_string()))?;
         Ok(Self { inner, ..self })
     }
 }
@@ -177,7 +226,7 @@ fn global_norm<M: Module>(module: &M, gradients: &GradientsParams) -> f64 {
     impl ModuleVisitor for Norm<'_> {
         fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
             if let Some(gradient) = self.gradients.get::<D>(param.id) {
-                self.squares.push(gradient.square().sum());
+                self.squares.push(sum_of_squares(&gradient));
             }
         }
     }
@@ -204,7 +253,7 @@ fn scaled<M: Module>(module: &M, gradients: GradientsParams, factor: f64) -> Gra
         fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
             if let Some(gradient) = self.gradients.remove::<D>(param.id) {
                 self.gradients
-                    .register(param.id, gradient.mul_scalar(self.factor));
+                    .register(param.id, scale(gradient, self.factor as f32));
             }
         }
     }
@@ -288,6 +337,27 @@ mod tests {
     }
 
     #[test]
+    fn every_step_has_the_bits_of_burns_own_rule() {
+        let settings = settings();
+        let device = crate::test_device().autodiff();
+        let mut burns = burn::optim::AdamWConfig::new()
+            .with_beta_1(settings.beta_1 as f32)
+            .with_beta_2(settings.beta_2 as f32)
+            .with_epsilon(settings.eps as f32)
+            .with_weight_decay(settings.weight_decay as f32)
+            .init();
+        let (mut module, mut optimizer) = (linear(&device), Optimizer::new(&settings));
+        let mut expected = linear(&device);
+        for grad in [[0.3, -0.7], [0.1, 0.2], [-0.4, 0.05]] {
+            let gradient = gradients(&module, grad);
+            module = optimizer.step(0.037, module, gradient).0;
+            let gradient = gradients(&expected, grad);
+            expected = burns.step(0.037, expected, gradient);
+            assert_eq!(weights(&module), weights(&expected));
+        }
+    }
+
+    #[test]
     fn clipping_scales_the_global_norm() {
         let device = crate::test_device().autodiff();
         let module = linear(&device);
@@ -312,10 +382,12 @@ mod tests {
         let mut straight = (linear(&device), Optimizer::new(&settings()));
         let first = gradients(&straight.0, [0.3, -0.7]);
         straight.0 = straight.1.step(0.1, straight.0, first).0;
-        let bytes = straight.1.to_bytes().unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("optimizer.bin");
+        straight.1.save(&path).unwrap();
         let mut restored = (
             straight.0.clone(),
-            Optimizer::new(&settings()).restored(bytes).unwrap(),
+            Optimizer::new(&settings()).restored(&path).unwrap(),
         );
         for (module, optimizer) in
             [&mut straight, &mut restored].map(|pair| (&mut pair.0, &mut pair.1))
@@ -324,7 +396,8 @@ mod tests {
             *module = optimizer.step(0.1, module.clone(), second).0;
         }
         assert_eq!(weights(&straight.0), weights(&restored.0));
-        assert!(Optimizer::new(&settings()).restored(vec![1, 2, 3]).is_err());
+        std::fs::write(&path, [1, 2, 3]).unwrap();
+        assert!(Optimizer::new(&settings()).restored(&path).is_err());
     }
 
     #[test]

@@ -12,6 +12,7 @@ use crate::dataset::{self, DataReport};
 use crate::failure::Failure;
 use crate::gradient::ScoringSettings;
 use crate::groups::grade_groups;
+use crate::memory::{self, RunMemory, RunShape, run_memory};
 use crate::optimizer::OptimizerSettings;
 use crate::policy::folder::ModelFolder;
 use crate::policy::hub;
@@ -144,6 +145,36 @@ impl Session {
             reason: error.to_string(),
         })?;
         Ok((groups, values.unwrap_or_default()))
+    }
+
+    /// The shape of the run, as far as its memory goes.
+    pub fn shape(&self) -> RunShape<'_> {
+        let prompts = self.data.train.iter().chain(&self.data.held_out);
+        let longest = prompts.map(|prompt| prompt.prompt_tokens.len()).max();
+        let config = &self.config;
+        RunShape {
+            model: &self.model.folder.config,
+            longest_prompt: longest.unwrap_or(0),
+            keeps_start: config.loss.kl.is_some()
+                || config.advantage.kl_in_reward.is_some()
+                || config.reward.learned().is_some(),
+        }
+    }
+
+    /// Predicts the peak memory, after fitting the configuration into `memory.budget` if there is
+    /// one.
+    ///
+    /// # Errors
+    /// If the budget is too small for the run in any form.
+    pub fn fit_memory(&mut self) -> Result<RunMemory, Failure> {
+        let Some(budget) = self.config.memory.budget_bytes() else {
+            return run_memory(&self.shape(), &self.config).map_err(Failure::usage);
+        };
+        let mut config = self.config.clone();
+        let memory = memory::fit(&self.shape(), &mut config, budget).map_err(Failure::usage)?;
+        self.engine = Engine::new(&self.model.folder.config, config.rollout.clone());
+        self.config = config;
+        Ok(memory)
     }
 
     /// The device that records gradients.

@@ -136,7 +136,7 @@ impl TrainState {
     /// If a file cannot be written or the state cannot be serialised.
     pub fn save(&self, dir: &Path, source: &Path) -> Result<(), BoxError> {
         write_folder(&dir.join(MODEL), self.policy.config(), &self.policy, source)?;
-        std::fs::write(dir.join(OPTIMIZER), self.optimizer.to_bytes()?)?;
+        self.optimizer.save(&dir.join(OPTIMIZER))?;
         let counters = serde_json::to_string_pretty(&self.counters)?;
         std::fs::write(dir.join(COUNTERS), counters + "\n")?;
         std::fs::write(dir.join(SELECTION), self.selection.to_bytes()?)?;
@@ -158,7 +158,7 @@ impl TrainState {
         };
         let folder = ModelFolder::open(&dir.join(MODEL))?;
         let optimizer = Optimizer::new(settings)
-            .restored(read(OPTIMIZER)?)
+            .restored(&dir.join(OPTIMIZER))
             .map_err(|source| StateError::Optimizer {
                 path: dir.join(OPTIMIZER),
                 source,

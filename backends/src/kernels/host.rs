@@ -52,11 +52,30 @@ pub(super) fn tensor(values: Vec<f32>, [rows, columns]: [usize; 2], device: &Dev
 /// # Panics
 /// If the values are not f32.
 pub(super) fn edit(x: Tensor<2>, work: impl FnOnce(&mut [f32])) -> Tensor<2> {
-    let device = x.device();
-    let mut data = x.into_data();
-    match data.as_mut_slice::<f32>() {
-        Ok(values) => work(values),
-        Err(error) => panic!("edit: not f32: {error:?}"),
-    }
-    Tensor::from_data(data, &device)
+    let [x] = edit_all([x], |[values]| work(values));
+    x
+}
+
+/// As [`edit`], several tensors at once.
+///
+/// # Panics
+/// If the values are not f32.
+pub(super) fn edit_all<const D: usize, const N: usize>(
+    tensors: [Tensor<D>; N],
+    work: impl FnOnce([&mut [f32]; N]),
+) -> [Tensor<D>; N] {
+    let devices = tensors.each_ref().map(Tensor::device);
+    let mut data = tensors.map(Tensor::into_data);
+    work(
+        data.each_mut()
+            .map(|data| match data.as_mut_slice::<f32>() {
+                Ok(values) => values,
+                Err(error) => panic!("edit: not f32: {error:?}"),
+            }),
+    );
+    let mut devices = devices.iter();
+    data.map(|data| match devices.next() {
+        Some(device) => Tensor::from_data(data, device),
+        None => unreachable!("edit: a device per tensor"),
+    })
 }

@@ -1,4 +1,5 @@
-//! Operations of a transformer block over packed rows, one file each, with their gradients.
+//! Operations of a transformer block over packed rows, with their gradients, and of the optimizer,
+//! one file each.
 //!
 //! A file here holds public functions over `Tensor`s, their portable path in plain Burn
 //! operations, the kernel, and the test that the two agree. The portable path is the definition;
@@ -8,9 +9,11 @@
 //!
 //! | operation | devices with a kernel |
 //! | --- | --- |
-//! | `rms_norm`, `swiglu`, `rotary`, `prefix_attention`, `decode_attention`, `token_scores`, `token_entropies` | `cpu` |
+//! | `rms_norm`, `swiglu`, `rotary`, `prefix_attention`, `decode_attention`, `token_scores`, `token_entropies`, `adamw`, `add`, `scale`, `sum_of_squares` | `cpu` |
 
+mod adamw;
 mod decode_attention;
+mod gradients;
 mod host;
 mod lanes;
 mod prefix_attention;
@@ -22,7 +25,9 @@ mod swiglu;
 mod test_tools;
 mod token_scores;
 
+pub use adamw::{AdamWStep, Moved, adamw};
 pub use decode_attention::{decode_attention, weigh};
+pub use gradients::{add, scale, sum_of_squares};
 pub use prefix_attention::{
     AttentionGradients, Heads, PromptSpan, prefix_attention, prefix_attention_backward,
 };

@@ -12,7 +12,7 @@ use crate::control::Controllers;
 use crate::eval::EvalReport;
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
-use crate::memory::{RunMemory, run_memory};
+use crate::memory::RunMemory;
 use crate::policy::decoder::Decoder;
 use crate::progress::{Progress, ProgressMode};
 use crate::reward_model::file::keep_copy;
@@ -56,7 +56,7 @@ pub fn run(args: &TrainArgs, kind: Kind) -> Result<(), Failure> {
         let checked = selection.validate_num_prompts(session.data.train.len());
         checked.map_err(Failure::usage)?;
     }
-    let memory = predicted_memory(&session)?;
+    let memory = session.fit_memory()?;
     if args.dry_run {
         return dry_run(&session, &memory);
     }
@@ -121,14 +121,6 @@ fn needs_reference(config: &RunConfig) -> bool {
     config.loss.kl.is_some() || config.advantage.kl_in_reward.is_some()
 }
 
-/// True if a run holds a second set of weights at some time: for a KL term, a learned reward, or
-/// the fresh rollouts of the report.
-fn keeps_start(config: &RunConfig) -> bool {
-    let report = &config.report;
-    let is_reported = report.prompts > 0 && report.reference;
-    needs_reference(config) || is_reported || config.reward.learned().is_some()
-}
-
 /// A frozen copy of the model that the run started from, if a KL term needs it.
 fn reference(session: &Session) -> Result<Option<Decoder>, Failure> {
     if !needs_reference(&session.config) {
@@ -140,23 +132,6 @@ fn reference(session: &Session) -> Result<Option<Decoder>, Failure> {
     }
     let decoder = load_decoder(&session.model.folder, &session.device).map_err(Failure::run)?;
     Ok(Some(decoder.valid()))
-}
-
-fn predicted_memory(session: &Session) -> Result<RunMemory, Failure> {
-    let data = &session.data;
-    let prompts = data.train.iter().chain(&data.held_out);
-    let longest = prompts
-        .map(|prompt| prompt.prompt_tokens.len())
-        .max()
-        .unwrap_or(0);
-    let model = &session.model.folder.config;
-    run_memory(
-        model,
-        &session.config,
-        longest,
-        keeps_start(&session.config),
-    )
-    .map_err(Failure::usage)
 }
 
 /// The run with its files and the state it goes on from.
@@ -287,11 +262,8 @@ fn dry_run(session: &Session, memory: &RunMemory) -> Result<(), Failure> {
     println!("{}", session.config.to_toml()?);
     println!("# data: {}", session.data.report);
     let line = |name: &str, bytes: u64| println!("# {name:<42} {:>8} MiB", bytes.div_ceil(1 << 20));
-    line("weights, gradients, optimizer", memory.training_bytes);
-    line(
-        "model of the start (KL, reward, report)",
-        memory.reference_bytes,
-    );
+    line("weights, optimizer, process", memory.training_bytes);
+    line("model of the start (KL, reward)", memory.reference_bytes);
     line("rollouts", memory.rollout_bytes);
     println!(
         "#   {} completions at once, {} tokens each, cache {} MiB",
@@ -299,9 +271,13 @@ fn dry_run(session: &Session, memory: &RunMemory) -> Result<(), Failure> {
         memory.rollout.slot_tokens,
         memory.rollout.kv_bytes.div_ceil(1 << 20)
     );
-    line("activations and logits of the update", memory.update_bytes);
     line(
-        "predicted peak (larger of the last two)",
+        "gradients and activations of the update",
+        memory.update_bytes,
+    );
+    line("moments while a checkpoint is written", memory.save_bytes);
+    line(
+        "predicted peak (largest of the last three)",
         memory.total_bytes(),
     );
     Ok(())

@@ -9,6 +9,7 @@ mod error;
 mod explain;
 mod identity;
 mod layers;
+mod memory_section;
 pub mod range;
 mod read;
 mod recipe;
@@ -22,6 +23,7 @@ pub use error::{ConfigError, InvalidValue, Place};
 pub(crate) use identity::hex;
 pub use identity::{ConfigIdentity, KeyDifference, is_free_to_differ};
 pub use layers::Layers;
+pub use memory_section::MemorySection;
 pub use recipe::{DEFAULT_RECIPE, RecipeText, recipe_names};
 pub use sections::{
     BackendSection, CheckpointSection, EvalSection, LogSection, ModelSection, RunConfig,

@@ -5,6 +5,7 @@ use rlvr_core::{ClipLevel, GrpoLossConfig};
 use serde::{Deserialize, Serialize};
 
 use super::error::InvalidValue;
+use super::memory_section::MemorySection;
 use super::range::{at_least, not_blank, not_negative, positive};
 use super::update_section::UpdateSection;
 use super::verifier_section::VerifierSection;
@@ -59,6 +60,8 @@ pub struct RunConfig {
     pub sft: SftSection,
     /// What the run computes on.
     pub backend: BackendSection,
+    /// How much memory it may take.
+    pub memory: MemorySection,
 }
 
 impl RunConfig {
@@ -87,6 +90,7 @@ impl RunConfig {
         self.log.validate()?;
         self.sft.validate()?;
         self.backend.validate()?;
+        self.memory.validate()?;
         self.validate_together()?;
         self.validate_kl_clip_rule()
     }

@@ -1,13 +1,16 @@
-"""TRL's GRPOTrainer on the task of the recipe smollm2-add1: seconds and CPU seconds of a step, peak memory.
+"""TRL's GRPOTrainer on one of two tasks: seconds and CPU seconds of a step, peak memory.
 
-One-digit sums after three worked chat turns, the bare number as answer; f32 on the CPU, no KL term, one
-update per step: what `trainer --recipe smollm2-add1` does. The first step is warm-up and left out.
+`add1`: one-digit sums after three worked chat turns, the bare number as answer, at most 8 new tokens: what
+`trainer --recipe smollm2-add1` does. `sum2`: two-digit sums without examples, the answer in a box, at most
+64 new tokens. f32 on the CPU, no KL term, one update per step. The first step is warm-up and left out.
 
-    command   python3 benches/compare/trl_add1.py FOLDER [STEPS]
+    command   python3 benches/compare/trl_step.py FOLDER [STEPS] [add1|sum2]
     versions  Python 3.11, torch 2.15.0 (CPU), transformers 5.23.0, trl 1.16
 """
 
+import json
 import random
+import re
 import resource
 import statistics
 import sys
@@ -18,11 +21,11 @@ from datasets import Dataset
 from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
 from trl import GRPOConfig, GRPOTrainer
 
-PROMPTS, GROUP, NEW_TOKENS, THREADS = 4, 8, 8, 2
+PROMPTS, GROUP, THREADS = 4, 8, 2
 SHOTS = [("What is 3 + 4?", "7"), ("What is 25 - 12?", "13"), ("What is 6 * 2?", "12")]
 
 
-def problem(rng):
+def add1(rng):
     a, b = rng.randint(0, 9), rng.randint(0, 9)
     turns = [
         {"role": role, "content": text}
@@ -33,9 +36,17 @@ def problem(rng):
     return {"prompt": turns, "answer": str(a + b)}
 
 
+def sum2(rng):
+    a, b = rng.randint(10, 99), rng.randint(10, 99)
+    text = f"What is {a} + {b}? Put the final answer in \\boxed{{}}."
+    return {"prompt": [{"role": "user", "content": text}], "answer": str(a + b)}
+
+
 def is_right(completions, answer, **_):
-    texts = (completion[0]["content"].strip() for completion in completions)
-    return [float(text == right) for text, right in zip(texts, answer, strict=True)]
+    """The bare number, or the last box."""
+    texts = (completion[0]["content"] for completion in completions)
+    said = ((re.findall(r"\\boxed\{\s*(-?\d+)\s*\}", text) or [text.strip()])[-1] for text in texts)
+    return [float(text == right) for text, right in zip(said, answer, strict=True)]
 
 
 class Clock(TrainerCallback):
@@ -48,15 +59,16 @@ class Clock(TrainerCallback):
 
 def main():
     folder, steps = sys.argv[1], int(sys.argv[2]) if len(sys.argv) > 2 else 4
+    problem, new_tokens = {"add1": (add1, 8), "sum2": (sum2, 64)}[sys.argv[3] if len(sys.argv) > 3 else "add1"]
     torch.set_num_threads(THREADS)
     rng = random.Random(17)
     config = GRPOConfig(
-        output_dir="trl_add1",
+        output_dir="trl_step",
         use_cpu=True,
         bf16=False,
         per_device_train_batch_size=PROMPTS * GROUP,
         num_generations=GROUP,
-        max_completion_length=NEW_TOKENS,
+        max_completion_length=new_tokens,
         learning_rate=1e-5,
         lr_scheduler_type="constant",
         gradient_checkpointing=False,
@@ -82,10 +94,12 @@ def main():
     # One mark per step, then one at the end of training.
     marks = clock.marks[:steps]
     pairs = list(zip(marks, marks[1:], strict=False))
-    wall = statistics.median(after[0] - before[0] for before, after in pairs)
+    seconds = [after[0] - before[0] for before, after in pairs]
+    wall = statistics.median(seconds)
     cpu = statistics.median(after[1] - before[1] for before, after in pairs)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     print(f"TRL: {wall:.1f} s a step, {cpu:.1f} CPU seconds, peak {peak:.1f} GiB, {len(pairs)} steps")
+    print(json.dumps(seconds))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,173 @@
+"""Ours beside PyTorch and TRL on the same machine, alternately: medians, ratios and their spread.
+
+    python3 benches/compare/run.py --model FOLDER --trainer target/release/trainer
+        [--measure target/release/measure] [--python PYTHON] [--threads 2] [--repeats 5] [--only decode,step_add1]
+
+Needs `cargo build --release -p trainer -p rlvr-benches`, a SmolLM2-135M-Instruct folder in f32, and for the
+other side a Python with torch, transformers and, for the steps, trl. Every repetition starts both processes
+anew, ours first and theirs first in turn; each leaves its first run out as warm-up. The ratio is theirs by
+ours, formed per pair: above 1 ours is faster or smaller. What cannot run is skipped with its reason.
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+HERE = pathlib.Path(__file__).parent
+STAGES = ("decode", "prefill", "update", "optimizer")
+STEPS = ("step_add1", "step_sum2")
+ITEMS = (*STAGES, *STEPS, "startup")
+# Every row goes through the backward pass, as in TRL.
+STEP_SETS = (
+    "selection.prompts_per_step=4",
+    "rollout.max_slots=32",
+    "eval.at_start=false",
+    "eval.at_end=false",
+    "checkpoint.every=none",
+    "report.prompts=0",
+    "loss.entropy_coef=1e-9",
+)
+SUM2_SETS = (
+    "data.train=task:addition?digits=2&style=question",
+    "data.answer_format=box",
+    "prompt.few_shot=[]",
+    "prompt.instruction= Put the final answer in \\boxed{}.",
+    "rollout.max_new_tokens=64",
+    "reward.format=box",
+)
+
+
+def run(command, cwd):
+    """Standard output, wall seconds and peak bytes of a process; what it said if it failed."""
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        start = time.perf_counter()
+        process = subprocess.Popen(command, stdout=out, stderr=err, cwd=cwd, env=environment())
+        _, status, usage = os.wait4(process.pid, 0)
+        wall = time.perf_counter() - start
+        process.returncode = os.waitstatus_to_exitcode(status)
+        out.seek(0), err.seek(0)
+        text, words = out.read().decode(), err.read().decode()
+    if process.returncode != 0:
+        raise RuntimeError((words.strip() or text.strip() or "no output").splitlines()[-1])
+    return text, wall, usage.ru_maxrss * 1024
+
+
+def environment():
+    return os.environ | {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
+
+
+def last_line(text):
+    return json.loads(text.strip().splitlines()[-1])
+
+
+def ours(item, given, folder):
+    """Seconds and peak bytes of one repetition."""
+    threads = str(given.threads)
+    if item in STAGES:
+        text, _, peak = run([given.measure, item, given.model, threads, "1"], folder)
+        return last_line(text)[0], peak
+    if item == "startup":
+        problem = pathlib.Path(folder, "one.jsonl")
+        problem.write_text(json.dumps({"prompt": "What is 3 + 4?"}) + "\n")
+        command = [given.trainer, "generate", "--model", given.model, "--input", problem, "--chat"]
+        command += ["--temperature", "0", "--max-new-tokens", "1", "--threads", threads]
+        _, wall, peak = run(command, folder)
+        return wall, peak
+    out = tempfile.mkdtemp(dir=folder)
+    command = [given.trainer, "--recipe", "smollm2-add1", "--model", given.model, "--quiet"]
+    command += ["--threads", threads, "--steps", "2", "--out", out]
+    for value in STEP_SETS + (SUM2_SETS if item == "step_sum2" else ()):
+        command += ["--set", value]
+    _, _, peak = run(command, folder)
+    lines = pathlib.Path(out, "metrics.jsonl").read_text().splitlines()
+    return json.loads(lines[-1])["timing"]["step_secs"], peak
+
+
+def theirs(item, given, folder):
+    if item in STEPS:
+        command = [given.python, HERE / "trl_step.py", given.model, "2", item.removeprefix("step_")]
+        text, _, peak = run(command, folder)
+        return last_line(text)[0], peak
+    command = [given.python, HERE / "torch_stage.py", item, given.model, str(given.threads), "1"]
+    text, wall, peak = run(command, folder)
+    return (wall if item == "startup" else last_line(text)[0]), peak
+
+
+def missing(item, given):
+    """Why an item cannot run; nothing if it can."""
+    if not pathlib.Path(given.model, "config.json").is_file():
+        return f"no model folder at {given.model}"
+    binary = given.measure if item in STAGES else given.trainer
+    if not os.access(binary, os.X_OK):
+        return f"no program at {binary}: cargo build --release -p trainer -p rlvr-benches"
+    modules = "torch, transformers" + (", trl, datasets" if item in STEPS else "")
+    tried = subprocess.run([given.python, "-c", f"import {modules}"], capture_output=True, check=False)
+    return None if tried.returncode == 0 else f"{given.python} cannot import {modules}"
+
+
+def compare(item, given, folder):
+    found = {"ours": [], "theirs": []}
+    sides = [("ours", ours), ("theirs", theirs)]
+    for repeat in range(given.repeats):
+        for name, side in sides if repeat % 2 == 0 else reversed(sides):
+            found[name].append(side(item, given, folder))
+    show(item, "s", [[secs for secs, _ in found[name]] for name in ("ours", "theirs")])
+    gib = [[peak / 2**30 for _, peak in found[name]] for name in ("ours", "theirs")]
+    show(f"{item}, peak", "GiB", gib)
+
+
+def show(name, unit, values):
+    middle = [statistics.median(side) for side in values]
+    ratios = [b / a for a, b in zip(*values, strict=True)]
+    print(
+        f"| {name} | {middle[0]:.3f} {unit} | {middle[1]:.3f} {unit} | {statistics.median(ratios):.2f} "
+        f"| {min(ratios):.2f} to {max(ratios):.2f} |",
+        flush=True,
+    )
+
+
+def arguments():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", required=True, type=os.path.abspath)
+    parser.add_argument("--trainer", required=True, type=os.path.abspath)
+    parser.add_argument("--measure", type=os.path.abspath)
+    parser.add_argument("--python", default=sys.executable)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--only", default=",".join(ITEMS))
+    given = parser.parse_args()
+    given.measure = given.measure or os.path.join(os.path.dirname(given.trainer), "measure")
+    given.only = given.only.split(",")
+    unknown = [item for item in given.only if item not in ITEMS]
+    if unknown:
+        parser.error(f"no item is called {unknown[0]}; there are {', '.join(ITEMS)}")
+    if given.repeats < 1:
+        parser.error("--repeats is at least 1")
+    return given
+
+
+def main():
+    given = arguments()
+    print(f"{given.repeats} pairs, {given.threads} threads, load {os.getloadavg()[0]:.1f}")
+    print("| item | ours | PyTorch or TRL | ratio | smallest to largest |")
+    print("| --- | --- | --- | --- | --- |", flush=True)
+    for item in given.only:
+        reason = missing(item, given)
+        if reason:
+            print(f"| {item} | skipped: {reason} | | | |", flush=True)
+            continue
+        try:
+            with tempfile.TemporaryDirectory() as folder:
+                compare(item, given, folder)
+        except RuntimeError as error:
+            print(f"| {item} | failed: {error} | | | |", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,218 @@
+//! What a run will need, computed before anything is allocated, and how it is fitted into a budget.
+
+mod budget;
+
+use crate::config::RunConfig;
+use crate::policy::cache::KvCache;
+use crate::policy::config::ModelConfig;
+use crate::policy::packed::Keep;
+use crate::rollout::memory::{estimate, num_weights};
+use crate::rollout::{MemoryEstimate, RolloutError};
+use crate::selection::Plan;
+
+pub use budget::{BudgetError, fit};
+
+/// Bytes of an f32.
+const F32: u64 = 4;
+
+/// The program, its threads, tokenizer and problems.
+const PROCESS_BYTES: u64 = 64 << 20;
+
+/// Predicted peak memory of a run, in bytes, if every completion reaches its longest. The phases
+/// of a step do not overlap, so only the largest counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RunMemory {
+    /// Weights, the two moments of AdamW, and the process itself.
+    pub training_bytes: u64,
+    /// A frozen copy of the model of the start, if a KL term or a learned reward needs one.
+    pub reference_bytes: u64,
+    /// Weight copy, cache, prefill and logits of the rollouts; a frozen policy for the report, if
+    /// it has one.
+    pub rollout_bytes: u64,
+    /// Gradients, kept activations of one micro-batch, and one chunk of logits.
+    pub update_bytes: u64,
+    /// The moments once more, while a checkpoint is written.
+    pub save_bytes: u64,
+    /// The rollouts in detail.
+    pub rollout: MemoryEstimate,
+}
+
+impl RunMemory {
+    /// The peak.
+    pub fn total_bytes(&self) -> u64 {
+        let phases = [self.rollout_bytes, self.update_bytes, self.save_bytes];
+        let largest = phases.into_iter().max().unwrap_or(0);
+        self.training_bytes + self.reference_bytes + largest
+    }
+}
+
+/// What is known of a run's shape before it starts.
+#[derive(Clone, Copy, Debug)]
+pub struct RunShape<'a> {
+    /// The model.
+    pub model: &'a ModelConfig,
+    /// Tokens of the longest prompt.
+    pub longest_prompt: usize,
+    /// Whether a frozen copy of the model of the start is held throughout, for a KL term or a
+    /// learned reward.
+    pub keeps_start: bool,
+}
+
+impl RunShape<'_> {
+    /// Tokens of the longest prompt with the longest completion.
+    fn longest(&self, config: &RunConfig) -> usize {
+        let longest = self.longest_prompt + config.rollout.max_new_tokens;
+        longest.min(self.model.max_position_embeddings)
+    }
+
+    /// Packed rows of a step's update: a prompt counts once, the last token of a completion is not
+    /// run.
+    fn step_rows(&self, config: &RunConfig) -> usize {
+        let completion = self.longest(config) - self.longest_prompt;
+        let group = self.longest_prompt + config.rollout.group_size * completion.saturating_sub(1);
+        config.selection.prompts_per_step * group
+    }
+}
+
+/// Keys and values that wait for an entropy gate, and the logits of its entropies.
+fn gate_bytes(model: &ModelConfig, config: &RunConfig, longest_prompt: usize) -> u64 {
+    let selection = &config.selection;
+    if !selection.has_entropy_gate() {
+        return 0;
+    }
+    // A pool may exceed its target by one raw batch less one.
+    let target = Plan::new(config).pool_target(selection.candidate_target());
+    let prompts = (target + selection.rounds.raw_batch) as u64;
+    let waiting = prompts * KvCache::slot_bytes(model, longest_prompt);
+    let positions = config.rollout.prefill_tokens.max(longest_prompt) as u64;
+    let logits = positions * model.vocab_size as u64 * F32;
+    // Logits, their shifted copy and their softmax.
+    waiting.min(selection.kv_pool_bytes) + 3 * logits.min(selection.entropy_logits_bytes as u64)
+}
+
+/// Gradients, activations and logits of the update.
+///
+/// The backward pass starts with all that [`Keep`] says for every packed row, the gradient of the
+/// output head twice while it is summed over chunks, and two chunks of logits; it ends with the
+/// gradients of all blocks, and the work of one block: a few vectors per row of the model and the
+/// feed-forward width. From the second micro-batch on, the sum of the gradients is held as well.
+fn update_bytes(shape: &RunShape<'_>, config: &RunConfig) -> u64 {
+    let model = shape.model;
+    let step_rows = shape.step_rows(config);
+    let most = config.update.max_tokens_per_microbatch;
+    let rows = step_rows.min(most).max(shape.longest(config)) as u64;
+    let keep = match config.update.gradient_checkpointing {
+        true => Keep::Inputs,
+        false => Keep::Products,
+    };
+    let kept = rows * keep.values_per_row(model) as u64 * F32;
+    let again = match keep {
+        Keep::Inputs => Keep::Products.values_per_row(model) / model.num_layers,
+        Keep::Products | Keep::Nothing => 0,
+    };
+    let work = 8 * model.hidden_size + 6 * model.intermediate_size + again;
+    let block = rows * work as u64 * F32;
+    let head = (model.vocab_size * model.hidden_size) as u64 * F32;
+    let logits = rows * model.vocab_size as u64 * F32;
+    let logits = logits.min(config.update.max_logits_bytes as u64);
+    let weights = num_weights(model) * F32;
+    let sum = if step_rows > most { weights } else { 0 };
+    let (start, end) = (kept + 2 * head + 2 * logits, weights + head + block);
+    sum + start.max(end)
+}
+
+/// Completions decoded in one call, of the training or of an evaluation.
+fn most_completions(config: &RunConfig) -> usize {
+    let training = config.selection.prompts_per_step * config.rollout.group_size;
+    let eval = &config.eval;
+    let evaluates = eval.at_start || eval.at_end || eval.every.is_some();
+    let evaluation = if evaluates {
+        eval.problems * eval.samples
+    } else {
+        0
+    };
+    let report = config.report.prompts * config.report.samples;
+    training.max(evaluation).max(report)
+}
+
+/// Predicts the peak memory of a run.
+///
+/// # Errors
+/// If the cache budget holds less than two completions.
+pub fn run_memory(shape: &RunShape<'_>, config: &RunConfig) -> Result<RunMemory, RolloutError> {
+    let (model, longest_prompt) = (shape.model, shape.longest_prompt);
+    let completions = most_completions(config);
+    let rollout = estimate(model, &config.rollout, longest_prompt, completions)?;
+    let weights = num_weights(model) * F32;
+    let has_fresh_reference = config.report.prompts > 0 && config.report.reference;
+    let fresh_reference = match has_fresh_reference && !shape.keeps_start {
+        true => weights,
+        false => 0,
+    };
+    Ok(RunMemory {
+        training_bytes: PROCESS_BYTES + 3 * weights,
+        reference_bytes: if shape.keeps_start { weights } else { 0 },
+        rollout_bytes: rollout.total_bytes() - rollout.weights_bytes
+            + gate_bytes(model, config, longest_prompt)
+            + fresh_reference,
+        update_bytes: update_bytes(shape, config),
+        save_bytes: 2 * weights,
+        rollout,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::decoder::tests::tiny_config;
+    use crate::selection::{Hive, SelectionMethod};
+
+    #[test]
+    fn an_entropy_gate_is_counted_up_to_its_budgets() {
+        let (model, mut config) = (tiny_config(), RunConfig::default());
+        config.selection.prompts_per_step = 8;
+        let shape = RunShape {
+            model: &model,
+            longest_prompt: 20,
+            keeps_start: false,
+        };
+        let bytes = |config: &RunConfig| {
+            let found = run_memory(&shape, config);
+            found.expect("two completions fit").rollout_bytes
+        };
+        let without = bytes(&config);
+        config.selection.method = SelectionMethod::Hive(Hive::default());
+        // 24 prompts are asked for, and up to 32 more come with the last raw batch.
+        let waiting = (24 + 32) * KvCache::slot_bytes(&model, 20);
+        let logits = 3 * 2048 * 48 * F32;
+        assert_eq!(bytes(&config), without + waiting + logits);
+        config.selection.kv_pool_bytes = 1000;
+        config.selection.entropy_logits_bytes = 4000;
+        assert_eq!(bytes(&config), without + 1000 + 3 * 4000);
+    }
+
+    #[test]
+    fn a_second_micro_batch_holds_the_sum_and_recompute_keeps_less() {
+        let (model, mut config) = (tiny_config(), RunConfig::default());
+        let shape = RunShape {
+            model: &model,
+            longest_prompt: 20,
+            keeps_start: false,
+        };
+        config.rollout.max_new_tokens = 30;
+        let rows = shape.step_rows(&config);
+        assert_eq!(rows, config.selection.prompts_per_step * (20 + 8 * 29));
+        config.update.max_tokens_per_microbatch = rows;
+        let whole = update_bytes(&shape, &config);
+        config.update.gradient_checkpointing = true;
+        let again = update_bytes(&shape, &config);
+        config.update.gradient_checkpointing = false;
+        config.update.max_tokens_per_microbatch = rows - 1;
+        let cut = update_bytes(&shape, &config);
+        assert!(again < whole, "{again} and {whole}");
+        let row = Keep::Products.values_per_row(&model) as u64 * F32;
+        let logits_row = 2 * model.vocab_size as u64 * F32;
+        let weights = num_weights(&model) * F32;
+        assert_eq!(cut, whole + weights - row - logits_row);
+    }
+}
