@@ -1,7 +1,7 @@
 """Ours beside PyTorch and TRL on the same machine, alternately: medians, ratios and their spread.
 
     python3 benches/compare/run.py --model FOLDER --trainer target/release/trainer
-        [--measure target/release/measure] [--python PYTHON] [--threads 2] [--repeats 5] [--only decode,step_add1]
+        [--measure target/release/measure] [--gsm8k train.jsonl] [--python PYTHON] [--threads 2] [--repeats 5] [--only decode,step_add1]
 
 Needs `cargo build --release -p trainer -p rlvr-benches`, a SmolLM2-135M-Instruct folder in f32, and for the
 other side a Python with torch, transformers and, for the steps, trl. Every repetition starts both processes
@@ -21,7 +21,7 @@ import time
 
 HERE = pathlib.Path(__file__).parent
 STAGES = ("decode", "prefill", "update", "optimizer")
-STEPS = ("step_add1", "step_sum2")
+STEPS = ("step_add1", "step_sum2", "step_gsm8k")
 ITEMS = (*STAGES, *STEPS, "startup")
 # Every row goes through the backward pass, as in TRL.
 STEP_SETS = (
@@ -36,6 +36,12 @@ STEP_SETS = (
 SUM2_SETS = (
     "data.train=task:addition?digits=2&style=question",
     "data.answer_format=box",
+    "prompt.few_shot=[]",
+    "prompt.instruction= Put the final answer in \\boxed{}.",
+    "rollout.max_new_tokens=64",
+    "reward.format=box",
+)
+GSM8K_SETS = (
     "prompt.few_shot=[]",
     "prompt.instruction= Put the final answer in \\boxed{}.",
     "rollout.max_new_tokens=64",
@@ -82,16 +88,22 @@ def ours(item, given, folder):
     out = tempfile.mkdtemp(dir=folder)
     command = [given.trainer, "--recipe", "smollm2-add1", "--model", given.model, "--quiet"]
     command += ["--threads", threads, "--steps", "2", "--out", out]
-    for value in STEP_SETS + (SUM2_SETS if item == "step_sum2" else ()):
+    sets = {"step_add1": (), "step_sum2": SUM2_SETS, "step_gsm8k": gsm8k_sets(given)}
+    for value in STEP_SETS + sets[item]:
         command += ["--set", value]
     _, _, peak = run(command, folder)
     lines = pathlib.Path(out, "metrics.jsonl").read_text().splitlines()
     return json.loads(lines[-1])["timing"]["step_secs"], peak
 
 
+def gsm8k_sets(given):
+    return (*GSM8K_SETS, f"data.train=gsm8k:{given.gsm8k}", "data.answer_format=box")
+
+
 def theirs(item, given, folder):
     if item in STEPS:
-        command = [given.python, HERE / "trl_step.py", given.model, "2", item.removeprefix("step_")]
+        task = f"gsm8k:{given.gsm8k}" if item == "step_gsm8k" else item.removeprefix("step_")
+        command = [given.python, HERE / "trl_step.py", given.model, "2", task]
         text, _, peak = run(command, folder)
         return last_line(text)[0], peak
     command = [given.python, HERE / "torch_stage.py", item, given.model, str(given.threads), "1"]
@@ -103,6 +115,8 @@ def missing(item, given):
     """Why an item cannot run; nothing if it can."""
     if not pathlib.Path(given.model, "config.json").is_file():
         return f"no model folder at {given.model}"
+    if item == "step_gsm8k" and not given.gsm8k:
+        return "needs --gsm8k train.jsonl"
     binary = given.measure if item in STAGES else given.trainer
     if not os.access(binary, os.X_OK):
         return f"no program at {binary}: cargo build --release -p trainer -p rlvr-benches"
@@ -137,6 +151,7 @@ def arguments():
     parser.add_argument("--model", required=True, type=os.path.abspath)
     parser.add_argument("--trainer", required=True, type=os.path.abspath)
     parser.add_argument("--measure", type=os.path.abspath)
+    parser.add_argument("--gsm8k", type=os.path.abspath, help="GSM8K's train.jsonl, for step_gsm8k")
     parser.add_argument("--python", default=sys.executable)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=5)

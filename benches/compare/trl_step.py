@@ -1,10 +1,10 @@
-"""TRL's GRPOTrainer on one of two tasks: seconds and CPU seconds of a step, peak memory.
+"""TRL's GRPOTrainer on one of three tasks: seconds and CPU seconds of a step, peak memory.
 
 `add1`: one-digit sums after three worked chat turns, the bare number as answer, at most 8 new tokens: what
 `trainer --recipe smollm2-add1` does. `sum2`: two-digit sums without examples, the answer in a box, at most
-64 new tokens. f32 on the CPU, no KL term, one update per step. The first step is warm-up and left out.
+64 new tokens. `gsm8k:FILE`: GSM8K's problems, the answer in a box, at most 64 new tokens. f32 on the CPU, no KL term, one update per step. The first step is warm-up and left out.
 
-    command   python3 benches/compare/trl_step.py FOLDER [STEPS] [add1|sum2]
+    command   python3 benches/compare/trl_step.py FOLDER [STEPS] [add1|sum2|gsm8k:FILE]
     versions  Python 3.11, torch 2.15.0 (CPU), transformers 5.23.0, trl 1.16
 """
 
@@ -42,6 +42,20 @@ def sum2(rng):
     return {"prompt": [{"role": "user", "content": text}], "answer": str(a + b)}
 
 
+def gsm8k(path):
+    """Problems of a file as published, in an order drawn by the generator that is given."""
+    with open(path, encoding="utf-8") as file:
+        rows = [json.loads(line) for line in file]
+
+    def problem(rng):
+        row = rng.choice(rows)
+        text = f"{row['question']} Put the final answer in \\boxed{{}}."
+        answer = row["answer"].rsplit("####", 1)[-1].strip().replace(",", "")
+        return {"prompt": [{"role": "user", "content": text}], "answer": answer}
+
+    return problem
+
+
 def is_right(completions, answer, **_):
     """The bare number, or the last box."""
     texts = (completion[0]["content"] for completion in completions)
@@ -59,7 +73,9 @@ class Clock(TrainerCallback):
 
 def main():
     folder, steps = sys.argv[1], int(sys.argv[2]) if len(sys.argv) > 2 else 4
-    problem, new_tokens = {"add1": (add1, 8), "sum2": (sum2, 64)}[sys.argv[3] if len(sys.argv) > 3 else "add1"]
+    task, _, path = (sys.argv[3] if len(sys.argv) > 3 else "add1").partition(":")
+    problem = gsm8k(path) if task == "gsm8k" else {"add1": add1, "sum2": sum2}[task]
+    new_tokens = 8 if task == "add1" else 64
     torch.set_num_threads(THREADS)
     rng = random.Random(17)
     config = GRPOConfig(
