@@ -41,7 +41,12 @@ def decode(model, repeats):
         def work():
             model(step, past_key_values=state["cache"], use_cache=True)
 
-        return timed(work, repeats, lambda: state["cache"].crop(256))
+        def prepare():
+            # A negative length is the number of tokens to take off.
+            if state["cache"].get_seq_length() > 256:
+                state["cache"].crop(-1)
+
+        return timed(work, repeats, prepare)
 
 
 def prefill(model, repeats):

@@ -193,7 +193,8 @@ mod tests {
 
     #[test]
     fn a_second_micro_batch_holds_the_sum_and_recompute_keeps_less() {
-        let (model, mut config) = (tiny_config(), RunConfig::default());
+        let (mut model, mut config) = (tiny_config(), RunConfig::default());
+        model.num_layers = 12;
         let shape = RunShape {
             model: &model,
             longest_prompt: 20,
