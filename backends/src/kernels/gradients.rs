@@ -41,7 +41,7 @@ pub fn sum_of_squares<const D: usize>(a: &Tensor<D>) -> Tensor<1> {
         return a.clone().square().sum();
     };
     let tasks = values.slice().par_chunks(TASK);
-    let parts: Vec<f32> = tasks.map(|a| wide::<Squares>(a)).collect();
+    let parts: Vec<f32> = tasks.map(wide::<Squares>).collect();
     let sum: f64 = parts.into_iter().map(f64::from).sum();
     tensor(vec![sum as f32], [1, 1], &a.device()).squeeze_dim(0)
 }
