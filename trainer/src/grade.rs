@@ -250,7 +250,10 @@ mod tests {
             let good = b"{\"gold\": \"1\", \"answer\": \"1\"}\n";
             let (result, out) = lines(&[good, &b"\n"[..], bad, b"\n", good].concat());
             let message = result.unwrap_err().to_string();
-            assert!(message.starts_with("line 3 of cases.jsonl: "), "{message}");
+            assert!(
+                message.starts_with("read line 3 of cases.jsonl: "),
+                "{message}"
+            );
             assert!(message.contains(wanted), "{message}");
             assert_eq!(out.lines().count(), 1);
         }
