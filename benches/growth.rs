@@ -107,6 +107,7 @@ fn selection_config() -> RunConfig {
         name: "bench".into(),
         title: "bench".into(),
         text: "[selection]\nmethod = \"hive\"\nprompts_per_step = 256\n".into(),
+        folder: None,
     };
     Layers::new(&recipe)
         .and_then(Layers::resolve)
