@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use toml::de::DeTable;
 use toml::{Table, Value};
 
-use super::base;
 use super::error::{ConfigError, InvalidValue, Place};
 use super::read;
 use super::recipe::RecipeText;
+use super::recipe_stack;
 use super::sections::RunConfig;
 
 /// A configuration that is still being put together.
@@ -21,7 +21,7 @@ pub struct Layers {
 impl Layers {
     /// The lowest layers over the built-in values: a recipe, over its base if it names one.
     pub fn new(recipe: &RecipeText) -> Result<Self, ConfigError> {
-        base::stack(recipe)
+        recipe_stack::stack(recipe)
     }
 
     /// One recipe alone.
@@ -44,7 +44,7 @@ impl Layers {
 
     /// These layers below others.
     pub(super) fn under(mut self, over: Self) -> Self {
-        base::lay_over(&mut self.root, over.root);
+        recipe_stack::lay_over(&mut self.root, over.root);
         self.places.extend(over.places);
         self
     }

@@ -4,7 +4,6 @@
 //! one before. What comes out is complete and valid, or an error that names the key, where it was
 //! written, and what would be allowed.
 
-mod base;
 mod error;
 mod explain;
 mod identity;
@@ -13,6 +12,7 @@ mod memory_section;
 pub mod range;
 mod read;
 mod recipe;
+mod recipe_stack;
 mod sections;
 pub mod tagged;
 mod update_section;
