@@ -12,12 +12,11 @@ use criterion::measurement::WallTime;
 use criterion::{
     BenchmarkGroup, BenchmarkId, Criterion, SamplingMode, criterion_group, criterion_main,
 };
+use rlvr_benches::history;
 use rlvr_benches::load::{UpdateLoad, gradients, requests, total};
 use rlvr_benches::small;
 use trainer::batch::{MicroBatch, Row};
-use trainer::config::{Layers, RecipeText, RunConfig};
 use trainer::policy::decoder::Decoder;
-use trainer::record::{Prompt, PromptId};
 use trainer::rollout::{Engine, RolloutConfig};
 use trainer::seed::Stage;
 use trainer::selection::{Collector, Plan, SelectionState, stage1_passes};
@@ -102,38 +101,15 @@ fn update_context(criterion: &mut Criterion) {
     updates(criterion, "update_context", &points);
 }
 
-fn selection_config() -> RunConfig {
-    let recipe = RecipeText {
-        name: "bench".into(),
-        title: "bench".into(),
-        text: "[selection]\nmethod = \"hive\"\nprompts_per_step = 256\n".into(),
-        folder: None,
-    };
-    Layers::new(&recipe)
-        .and_then(Layers::resolve)
-        .expect("the recipe is valid")
-}
-
-fn prompts(count: u64) -> Vec<Prompt> {
-    let prompt = |number: u64| Prompt {
-        id: PromptId(number.wrapping_mul(0x9e37_79b9_7f4a_7c15)),
-        prompt_text: String::new(),
-        prompt_tokens: vec![1; 8],
-        reference_answer: String::new(),
-        solution: None,
-    };
-    (0..count).map(prompt).collect()
-}
-
 /// The history filter over 1,000 candidates, and the digest of the whole state that every step
 /// writes.
 fn selection(criterion: &mut Criterion) {
-    let config = selection_config();
+    let config = history::config();
     let plan = Plan::new(&config);
     for name in ["selection_history", "selection_digest"] {
         let mut group = group(criterion, name);
         for count in [1_000u64, 10_000, 100_000, 1_000_000] {
-            let prompts = prompts(count);
+            let prompts = history::prompts(count);
             let mut state = SelectionState::fresh(&prompts, plan.exploration());
             for place in 0..count {
                 state.histories.entry(place).or_default();

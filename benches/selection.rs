@@ -6,9 +6,8 @@
 use std::hint::black_box;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use rlvr_benches::{history, smollm2};
 use rlvr_core::{Candidate, Gate, GroupKind};
-use trainer::config::{Layers, RecipeText, RunConfig};
-use trainer::policy::config::{Architecture, ModelConfig, RopeScaling};
 use trainer::policy::decoder::Decoder;
 use trainer::record::{Prompt, PromptId};
 use trainer::rollout::{Engine, PromptPool, Request, RolloutConfig, ScoreSettings, TemplateTokens};
@@ -17,29 +16,6 @@ use trainer::selection::{Collector, Plan, SelectionState, Visit, stage1_passes};
 
 const NUM_PROMPTS: u64 = 100_000;
 const NUM_CANDIDATES: u64 = 1_000;
-
-fn config() -> RunConfig {
-    let recipe = RecipeText {
-        name: "bench".into(),
-        title: "bench".into(),
-        text: "[selection]\nmethod = \"hive\"\nprompts_per_step = 256\n".into(),
-        folder: None,
-    };
-    Layers::new(&recipe)
-        .and_then(Layers::resolve)
-        .expect("the recipe is valid")
-}
-
-fn prompts() -> Vec<Prompt> {
-    let prompt = |number: u64| Prompt {
-        id: PromptId(number.wrapping_mul(0x9e37_79b9_7f4a_7c15)),
-        prompt_text: String::new(),
-        prompt_tokens: vec![1; 8],
-        reference_answer: String::new(),
-        solution: None,
-    };
-    (0..NUM_PROMPTS).map(prompt).collect()
-}
 
 /// Every prompt was visited one to four times.
 fn visited(prompts: &[Prompt], plan: &Plan) -> SelectionState {
@@ -63,7 +39,7 @@ fn visited(prompts: &[Prompt], plan: &Plan) -> SelectionState {
 }
 
 fn stage1_and_gate(c: &mut Criterion) {
-    let (config, prompts) = (config(), prompts());
+    let (config, prompts) = (history::config(), history::prompts(NUM_PROMPTS));
     let plan = Plan::new(&config);
     let state = visited(&prompts, &plan);
     let collector = Collector {
@@ -103,30 +79,9 @@ fn stage1_and_gate(c: &mut Criterion) {
     group.finish();
 }
 
-/// Shape of the SmolLM2-135M of Hugging Face, with fresh weights.
-fn smollm2(num_layers: usize) -> ModelConfig {
-    ModelConfig {
-        architecture: Architecture::Llama,
-        vocab_size: 49_152,
-        hidden_size: 576,
-        intermediate_size: 1536,
-        num_layers,
-        num_heads: 9,
-        num_kv_heads: 3,
-        head_dim: 64,
-        max_position_embeddings: 2048,
-        rms_norm_eps: 1e-5,
-        rope_theta: 1e4,
-        rope_scaling: RopeScaling::None,
-        attention_bias: false,
-        qk_norm: false,
-        tie_word_embeddings: true,
-    }
-}
-
 /// Prefill of a batch of prompts with and without the entropies of their positions.
 fn scoring(c: &mut Criterion) {
-    let model = smollm2(30);
+    let model = smollm2();
     let device = rlvr_backends::device(rlvr_backends::BackendKind::Cpu).expect("the CPU is there");
     let decoder = Decoder::init(&model, 3, &device);
     let engine = Engine::new(&model, RolloutConfig::default());

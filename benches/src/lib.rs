@@ -2,6 +2,7 @@
 //!
 //! One file per path beside this folder; each names its shapes, its dtype and its device.
 
+pub mod history;
 pub mod load;
 
 use trainer::policy::config::{Architecture, ModelConfig, RopeScaling};

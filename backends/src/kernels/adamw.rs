@@ -3,7 +3,7 @@
 use burn::tensor::Tensor;
 use rayon::prelude::*;
 
-use super::host::{Values, edit_all};
+use super::host::{Values, edit_all, is_host};
 use super::lanes::{wide, work};
 
 /// Values of one task of the kernel.
@@ -62,9 +62,7 @@ pub fn adamw<const D: usize>(state: Moved<D>, grad: Tensor<D>, step: &AdamWStep)
             .all(|x| x.dims() == shape),
         "adamw: weights, moments and gradient of one shape"
     );
-    let is_host = [&state.weights, &state.moment_1, &state.moment_2]
-        .iter()
-        .all(|x| Values::of(x).is_some());
+    let is_host = is_host(&state.weights) && is_host(&state.moment_1) && is_host(&state.moment_2);
     match Values::of(&grad).filter(|_| is_host) {
         Some(grad) => in_place(state, grad.slice(), step),
         None => portable(state, grad, step),
@@ -164,6 +162,22 @@ mod tests {
         assert_eq!(bits(fused.weights), bits(plain.weights));
         assert_eq!(bits(fused.moment_1), bits(plain.moment_1));
         assert_eq!(bits(fused.moment_2), bits(plain.moment_2));
+    }
+
+    #[test]
+    fn weights_and_moments_that_nothing_else_holds_stay_in_their_memory() {
+        let place = |x: &Tensor<2>| Values::of(x).expect("on the host").slice().as_ptr();
+        let state = Moved {
+            weights: noise([131, 379], 1),
+            moment_1: noise([131, 379], 2).abs(),
+            moment_2: noise([131, 379], 3).abs(),
+        };
+        let places = |it: &Moved<2>| [&it.weights, &it.moment_1, &it.moment_2].map(place);
+        let before = places(&state);
+        assert_eq!(
+            places(&adamw(state, noise([131, 379], 4), &step(1))),
+            before
+        );
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use burn::tensor::Tensor;
 use rayon::prelude::*;
 
-use super::host::{Values, edit_all, tensor};
+use super::host::{Values, edit_all, is_host, tensor};
 use super::lanes::{dot, wide, work};
 
 /// Values of one task of a kernel; part of the order of summation of [`sum_of_squares`].
@@ -15,24 +15,29 @@ const TASK: usize = 16_384;
 /// If the shapes differ.
 pub fn add<const D: usize>(a: Tensor<D>, b: Tensor<D>) -> Tensor<D> {
     assert_eq!(a.dims(), b.dims(), "add: gradients of one shape");
-    match (Values::of(&a).is_some(), Values::of(&b)) {
-        (true, Some(b)) => change(a, b.slice(), |a, b| wide::<Add>((a, b))),
-        _ => a + b,
+    if !is_host(&a) {
+        return a + b;
     }
+    let Some(b) = Values::of(&b) else {
+        return a + b;
+    };
+    let [a] = edit_all([a], |[a]| {
+        let tasks = a.par_chunks_mut(TASK).zip(b.slice().par_chunks(TASK));
+        tasks.for_each(|(a, b)| wide::<Add>((a, b)));
+    });
+    a
 }
 
 /// `factor * a`, in the memory of `a` where nothing else holds it.
 pub fn scale<const D: usize>(a: Tensor<D>, factor: f32) -> Tensor<D> {
-    match Values::of(&a).is_some() {
-        true => {
-            let [a] = edit_all([a], |[a]| {
-                let tasks = a.par_chunks_mut(TASK);
-                tasks.for_each(|a| wide::<Scale>((a, factor)));
-            });
-            a
-        }
-        false => a.mul_scalar(factor),
+    if !is_host(&a) {
+        return a.mul_scalar(factor);
     }
+    let [a] = edit_all([a], |[a]| {
+        let tasks = a.par_chunks_mut(TASK);
+        tasks.for_each(|a| wide::<Scale>((a, factor)));
+    });
+    a
 }
 
 /// `sum_i a_i^2`, `[1]`. On the CPU the order of the sum depends on the shape alone.
@@ -44,18 +49,6 @@ pub fn sum_of_squares<const D: usize>(a: &Tensor<D>) -> Tensor<1> {
     let parts: Vec<f32> = tasks.map(wide::<Squares>).collect();
     let sum: f64 = parts.into_iter().map(f64::from).sum();
     tensor(vec![sum as f32], [1, 1], &a.device()).squeeze_dim(0)
-}
-
-fn change<const D: usize>(
-    a: Tensor<D>,
-    b: &[f32],
-    work: impl Fn(&mut [f32], &[f32]) + Sync + Send,
-) -> Tensor<D> {
-    let [a] = edit_all([a], |[a]| {
-        let tasks = a.par_chunks_mut(TASK).zip(b.par_chunks(TASK));
-        tasks.for_each(|(a, b)| work(a, b));
-    });
-    a
 }
 
 work!(Add = add_values, 'a, (&'a mut [f32], &'a [f32]) => ());
@@ -95,6 +88,18 @@ mod tests {
         let expected = values(a.clone() + b.clone());
         assert_eq!(values(add(a.clone(), b)), expected);
         assert_eq!(values(scale(a.clone(), 0.3)), values(a.mul_scalar(0.3f32)));
+    }
+
+    #[test]
+    fn what_nothing_else_holds_is_changed_in_place() {
+        let place = |x: &Tensor<2>| Values::of(x).expect("on the host").slice().as_ptr();
+        let a = noise(SHAPE, 1);
+        let before = place(&a);
+        let a = scale(add(a, noise(SHAPE, 2)), 0.3);
+        assert_eq!(place(&a), before);
+        let held = a.clone();
+        assert_ne!(place(&scale(a, 0.3)), before);
+        assert_eq!(place(&held), before);
     }
 
     #[test]

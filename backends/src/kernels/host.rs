@@ -42,6 +42,12 @@ mod storage {
 
 pub(super) use storage::Values;
 
+/// True if a kernel can read and edit `x`. Nothing of `x` is held afterwards: a [`Values`] that is
+/// still alive makes an edit in place a copy.
+pub(super) fn is_host<const D: usize>(x: &Tensor<D>) -> bool {
+    Values::of(x).is_some()
+}
+
 /// A `[rows, columns]` tensor that takes the values over without a copy.
 pub(super) fn tensor(values: Vec<f32>, [rows, columns]: [usize; 2], device: &Device) -> Tensor<2> {
     Tensor::from_data(TensorData::new(values, [rows, columns]), device)

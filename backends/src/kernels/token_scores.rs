@@ -10,7 +10,8 @@ use burn::tensor::{Int, Tensor};
 use rayon::prelude::*;
 use rlvr_core::{HeadGradients, TokenScores, rows_per_chunk};
 
-use super::host::{Values, edit};
+use super::gradients::add;
+use super::host::{Values, edit, is_host};
 use super::lanes::{exp, max, softmax_sums, wide, work};
 
 /// As [`rlvr_core::token_scores`].
@@ -130,7 +131,7 @@ pub fn token_scores_backward(
         parts.push(grad.matmul(head.clone()));
         sum = Some(match sum {
             None => part,
-            Some(sum) => add(sum, &part),
+            Some(sum) => add(sum, part),
         });
     }
     HeadGradients {
@@ -140,7 +141,7 @@ pub fn token_scores_backward(
 }
 
 fn is_on_host(hidden: &Tensor<2>, head: &Tensor<2>) -> bool {
-    hidden.dims()[0] > 0 && Values::of(hidden).is_some() && Values::of(head).is_some()
+    hidden.dims()[0] > 0 && is_host(hidden) && is_host(head)
 }
 
 /// Target tokens as indices.
@@ -172,22 +173,6 @@ fn rows_of(x: &Tensor<2>, rows: &Range<usize>) -> Tensor<2> {
 
 fn logits(hidden: &Tensor<2>, head: &Tensor<2>, rows: &Range<usize>) -> Tensor<2> {
     rows_of(hidden, rows).matmul(head.clone().transpose())
-}
-
-/// `sum + part`, in place.
-fn add(sum: Tensor<2>, part: &Tensor<2>) -> Tensor<2> {
-    let Some(part) = Values::of(part) else {
-        unreachable!("a product on the host stays there");
-    };
-    const TASK: usize = 1 << 16;
-    edit(sum, |sum| {
-        let tasks = sum.par_chunks_mut(TASK).zip(part.slice().par_chunks(TASK));
-        tasks.for_each(|(sum, part)| {
-            for (sum, value) in sum.iter_mut().zip(part) {
-                *sum += value;
-            }
-        });
-    })
 }
 
 /// What one row of logits sums to.

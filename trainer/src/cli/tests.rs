@@ -62,12 +62,10 @@ fn named_flags_are_keys_of_the_configuration() {
 
 #[test]
 fn a_named_flag_wins_over_set_and_set_over_the_recipe() {
-    let recipe = RecipeText {
-        name: "demo".into(),
-        title: "demo.toml".into(),
-        text: "[run]\nsteps = 1\nseed = 1\n[sft]\nsteps = 1\n".into(),
-        folder: None,
-    };
+    let recipe = RecipeText::inline(
+        "demo.toml",
+        "[run]\nsteps = 1\nseed = 1\n[sft]\nsteps = 1\n",
+    );
     let args = train("--steps 3 --set run.steps=2 --set run.seed=2 --set sft.steps=2");
     let config = resolve(&recipe, &args.config.sets, args.named_values("run.steps")).unwrap();
     assert_eq!(

@@ -164,12 +164,7 @@ mod tests {
     use crate::optimizer::Schedule;
 
     fn layers(text: &str) -> Result<Layers, ConfigError> {
-        Layers::new(&RecipeText {
-            name: "demo".into(),
-            title: "demo.toml".into(),
-            text: text.into(),
-            folder: None,
-        })
+        Layers::new(&RecipeText::inline("demo.toml", text))
     }
 
     fn resolve(text: &str, sets: &[&str]) -> Result<RunConfig, String> {

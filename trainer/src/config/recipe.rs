@@ -76,6 +76,16 @@ impl RecipeText {
         })
     }
 
+    /// A recipe that is in no file and not embedded; messages call it by `title`.
+    pub fn inline(title: &str, text: &str) -> Self {
+        Self {
+            name: title.trim_end_matches(".toml").into(),
+            title: title.into(),
+            text: text.into(),
+            folder: None,
+        }
+    }
+
     /// Reads a recipe from a file.
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
         let text = std::fs::read_to_string(path).map_err(|source| ConfigError::ReadRecipe {

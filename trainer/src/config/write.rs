@@ -82,12 +82,7 @@ mod tests {
     use rlvr_backends::BackendKind;
 
     fn read(text: String) -> RunConfig {
-        let recipe = RecipeText {
-            name: "test".into(),
-            title: "test.toml".into(),
-            text,
-            folder: None,
-        };
+        let recipe = RecipeText::inline("test.toml", &text);
         Layers::new(&recipe).and_then(Layers::resolve).unwrap()
     }
 

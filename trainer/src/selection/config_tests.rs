@@ -2,12 +2,7 @@ use super::*;
 use crate::config::{Layers, RecipeText, RunConfig};
 
 fn resolve(text: &str, sets: &[&str]) -> Result<RunConfig, String> {
-    let recipe = RecipeText {
-        name: "demo".into(),
-        title: "demo.toml".into(),
-        text: text.into(),
-        folder: None,
-    };
+    let recipe = RecipeText::inline("demo.toml", text);
     let mut layers = Layers::new(&recipe).map_err(|error| error.to_string())?;
     for typed in sets {
         layers.set(typed).map_err(|error| error.to_string())?;

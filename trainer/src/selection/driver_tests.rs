@@ -113,14 +113,11 @@ fn prompts(count: usize) -> Vec<Prompt> {
 }
 
 fn config(method: &str, sets: &[&str]) -> RunConfig {
-    let recipe = RecipeText {
-        name: "test".into(),
-        title: "test.toml".into(),
-        text: "[selection]\nprompts_per_step = 8\n[rollout]\ngroup_size = 4\n\
-               [selection.rounds]\nraw_batch = 10\n[selection.audit]\nevery = 2\ngroups = 3\n"
-            .into(),
-        folder: None,
-    };
+    let recipe = RecipeText::inline(
+        "test.toml",
+        "[selection]\nprompts_per_step = 8\n[rollout]\ngroup_size = 4\n\
+               [selection.rounds]\nraw_batch = 10\n[selection.audit]\nevery = 2\ngroups = 3\n",
+    );
     let mut layers = Layers::new(&recipe).unwrap();
     layers.set(&format!("selection.method={method}")).unwrap();
     for set in sets {
