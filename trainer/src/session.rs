@@ -155,9 +155,7 @@ impl Session {
         RunShape {
             model: &self.model.folder.config,
             longest_prompt: longest.unwrap_or(0),
-            keeps_start: config.loss.kl.is_some()
-                || config.advantage.kl_in_reward.is_some()
-                || config.reward.learned().is_some(),
+            keeps_start: config.needs_reference() || config.reward.learned().is_some(),
         }
     }
 

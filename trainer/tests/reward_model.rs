@@ -2,8 +2,10 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
 
+mod binary;
+
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::Output;
 
 use burn::module::Module;
 use burn::tensor::{Int, Tensor, TensorData};
@@ -19,6 +21,8 @@ use trainer::reward_model::file::{Description, RewardModelFile, keep_copy};
 use trainer::reward_model::pair_slope;
 use trainer::seed::{Stage, stream};
 use trainer::state::load_decoder;
+
+use binary::{trainer_in, words};
 
 fn close(found: f64, expected: f64, tolerance: f64) {
     let gap = (found - expected).abs();
@@ -165,15 +169,7 @@ fn features_are_mean_products_of_hidden_states_and_sampled_tokens() {
 }
 
 fn trainer(args: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_trainer"))
-        .args(args)
-        .stdin(Stdio::null())
-        .output()
-        .unwrap()
-}
-
-fn words(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stderr).into_owned()
+    trainer_in(Path::new("."), args)
 }
 
 /// Keys of a small reward model; temperature and data are those of the runs on it.

@@ -3,19 +3,14 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
 
+mod binary;
+
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::Output;
 
 use serde_json::Value;
 
-fn trainer(dir: &Path, args: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_trainer"))
-        .args(args)
-        .current_dir(dir)
-        .stdin(Stdio::null())
-        .output()
-        .unwrap()
-}
+use binary::{trainer_in, words};
 
 /// A small run of an arm; sums of three digits, of which the tiny model gets some right.
 fn train(dir: &Path, method: &str, args: &[&str], sets: &[&str]) -> Output {
@@ -49,12 +44,11 @@ fn train(dir: &Path, method: &str, args: &[&str], sets: &[&str]) -> Output {
     {
         all.extend(["--set", set]);
     }
-    trainer(dir, &all)
+    trainer_in(dir, &all)
 }
 
 fn complete(output: Output) {
-    let words = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{words}");
+    assert!(output.status.success(), "{}", words(&output));
 }
 
 /// The lines of a log without what depends on the machine.
@@ -186,7 +180,7 @@ fn a_gated_run_leaves_its_diagnostics() {
 /// Exit code and words of a run that is refused or fails.
 fn refused(dir: &Path, method: &str, sets: &[&str]) -> (i32, String) {
     let output = train(dir, method, &["--steps", "2", "--out", "out"], sets);
-    let words = String::from_utf8_lossy(&output.stderr).into_owned();
+    let words = words(&output);
     (output.status.code().unwrap(), words)
 }
 
@@ -265,7 +259,7 @@ fn a_state_of_other_data_is_refused() {
     complete(train(dir, "hive", &["--steps", "1", "--out", "out"], &sets));
     write(1);
     let output = train(dir, "hive", &["--steps", "2", "--resume", "out"], &sets);
-    let words = String::from_utf8_lossy(&output.stderr);
+    let words = words(&output);
     assert_eq!(output.status.code(), Some(2), "{words}");
     assert!(words.contains("belongs to another data set"), "{words}");
 }
@@ -293,8 +287,8 @@ fn a_comparison_is_resumable_and_lists_what_failed() {
             args.extend(["--set", set]);
         }
         args.extend(extra);
-        let output = trainer(dir, &args);
-        let words = String::from_utf8_lossy(&output.stderr).into_owned();
+        let output = trainer_in(dir, &args);
+        let words = words(&output);
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         (output.status.code().unwrap(), text, words)
     };
@@ -344,13 +338,9 @@ fn a_comparison_is_resumable_and_lists_what_failed() {
     }
     args.extend(short);
     args.extend(other);
-    let output = trainer(dir, &args);
+    let output = trainer_in(dir, &args);
     let text = String::from_utf8_lossy(&output.stdout);
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    assert!(output.status.success(), "{}", binary::words(&output));
     assert!(text.contains("## Runs that are missing"), "{text}");
     assert!(
         text.contains("failed: error: failed to find 12 mixed groups"),

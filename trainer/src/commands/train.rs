@@ -117,13 +117,9 @@ fn retention(config: &RunConfig) -> Retention {
     }
 }
 
-fn needs_reference(config: &RunConfig) -> bool {
-    config.loss.kl.is_some() || config.advantage.kl_in_reward.is_some()
-}
-
 /// A frozen copy of the model that the run started from, if a KL term needs it.
 fn reference(session: &Session) -> Result<Option<Decoder>, Failure> {
-    if !needs_reference(&session.config) {
+    if !session.config.needs_reference() {
         return Ok(None);
     }
     if let Some(learned) = &session.reward_model {

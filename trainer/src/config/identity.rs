@@ -65,17 +65,25 @@ impl ConfigIdentity {
 
     /// The keys in which `now` differs from this one, sorted.
     pub fn differences(&self, now: &Self) -> Vec<KeyDifference> {
-        let mut keys: Vec<&String> = self.values.keys().chain(now.values.keys()).collect();
-        keys.sort();
-        keys.dedup();
-        let differs = |key: &&String| self.values.get(*key) != now.values.get(*key);
-        let difference = |key: &String| KeyDifference {
-            key: key.clone(),
-            before: self.values.get(key).cloned(),
-            now: now.values.get(key).cloned(),
-        };
-        keys.into_iter().filter(differs).map(difference).collect()
+        differences(&self.values, &now.values)
     }
+}
+
+/// The keys whose values differ between two parts of configurations, sorted.
+pub fn differences(
+    before: &BTreeMap<String, String>,
+    now: &BTreeMap<String, String>,
+) -> Vec<KeyDifference> {
+    let mut keys: Vec<&String> = before.keys().chain(now.keys()).collect();
+    keys.sort();
+    keys.dedup();
+    let differs = |key: &&String| before.get(*key) != now.get(*key);
+    let difference = |key: &String| KeyDifference {
+        key: key.clone(),
+        before: before.get(key).cloned(),
+        now: now.get(key).cloned(),
+    };
+    keys.into_iter().filter(differs).map(difference).collect()
 }
 
 fn flatten(table: &Table, prefix: &str, values: &mut BTreeMap<String, String>) {

@@ -21,7 +21,7 @@ mod write;
 
 pub use error::{ConfigError, InvalidValue, Place};
 pub(crate) use identity::hex;
-pub use identity::{ConfigIdentity, KeyDifference, is_free_to_differ};
+pub use identity::{ConfigIdentity, KeyDifference, differences, is_free_to_differ};
 pub use layers::Layers;
 pub use memory_section::MemorySection;
 pub use recipe::{DEFAULT_RECIPE, RecipeText, recipe_names};

@@ -65,6 +65,11 @@ pub struct RunConfig {
 }
 
 impl RunConfig {
+    /// True if a term of the objective needs a frozen reference policy.
+    pub fn needs_reference(&self) -> bool {
+        self.loss.kl.is_some() || self.advantage.kl_in_reward.is_some()
+    }
+
     /// Checks every value by itself, then those that must fit together.
     pub fn validate(&self) -> Result<(), InvalidValue> {
         self.run.validate()?;

@@ -6,15 +6,8 @@ use serde::Serialize;
 use super::history::Point;
 use super::learned::Learned;
 use super::learned_chart;
+use super::picture::{Frame, LEFT, Mark, RIGHT, Tick, height};
 use super::row::{Measured, Report, Row};
-
-/// Size of a picture and edges of its plot, in SVG units.
-pub(super) const WIDTH: f64 = 860.0;
-pub(super) const HEIGHT: f64 = 340.0;
-pub(super) const LEFT: f64 = 60.0;
-pub(super) const RIGHT: f64 = 840.0;
-pub(super) const TOP: f64 = 30.0;
-pub(super) const BOTTOM: f64 = 285.0;
 
 /// Sampling, reward shift, clipping.
 const FILLS: [(&str, &str); 3] = [
@@ -22,13 +15,6 @@ const FILLS: [(&str, &str); 3] = [
     ("reward shift", "#e0a458"),
     ("KL clipping", "#8f6bb3"),
 ];
-
-/// A mark on an axis.
-#[derive(Serialize)]
-pub(super) struct Tick {
-    pub at: f64,
-    pub label: String,
-}
 
 #[derive(Serialize)]
 struct Bar {
@@ -41,15 +27,6 @@ struct Bar {
 }
 
 #[derive(Serialize)]
-struct Mark {
-    x: f64,
-    y: f64,
-    low: f64,
-    high: f64,
-    title: String,
-}
-
-#[derive(Serialize)]
 struct Entry {
     x: f64,
     fill: &'static str,
@@ -58,12 +35,7 @@ struct Entry {
 
 #[derive(Serialize)]
 struct Chart {
-    width: f64,
-    height: f64,
-    left: f64,
-    right: f64,
-    y_ticks: Vec<Tick>,
-    x_ticks: Vec<Tick>,
+    frame: Frame,
     bars: Vec<Bar>,
     marks: Vec<Mark>,
     legend: Vec<Entry>,
@@ -202,7 +174,7 @@ fn chart(points: &[Point]) -> Option<Chart> {
         stacks(point).iter().sum::<f64>().max(error)
     });
     let top = nice(tallest.fold(1e-6, f64::max));
-    let y = |value: f64| BOTTOM - (BOTTOM - TOP) * (value / top).min(1.0);
+    let y = |value: f64| height(value, top);
     let slot = (RIGHT - LEFT) / points.len() as f64;
     let (mut bars, mut marks, mut x_ticks) = (Vec::new(), Vec::new(), Vec::new());
     for (index, point) in points.iter().enumerate() {
@@ -248,12 +220,7 @@ fn chart(points: &[Point]) -> Option<Chart> {
         label,
     });
     Some(Chart {
-        width: WIDTH,
-        height: HEIGHT,
-        left: LEFT,
-        right: RIGHT,
-        y_ticks: y_ticks.collect(),
-        x_ticks,
+        frame: Frame::new(x_ticks, y_ticks.collect()),
         bars,
         marks,
         legend: legend.collect(),

@@ -2,18 +2,9 @@
 
 use serde::Serialize;
 
-use super::html::{BOTTOM, HEIGHT, LEFT, RIGHT, TOP, Tick, WIDTH};
 use super::learned::{Checkpoint, HeadPoint, Learned};
+use super::picture::{Frame, LEFT, Mark, RIGHT, Tick, height};
 use super::row::Measured;
-
-#[derive(Serialize)]
-struct Place {
-    x: f64,
-    y: f64,
-    low: f64,
-    high: f64,
-    title: String,
-}
 
 #[derive(Serialize)]
 struct Series {
@@ -22,18 +13,13 @@ struct Series {
     legend_x: f64,
     /// Corners of the line, as SVG wants them.
     line: String,
-    places: Vec<Place>,
+    marks: Vec<Mark>,
 }
 
 /// The picture, for the template.
 #[derive(Serialize)]
 pub(super) struct LearnedChart {
-    width: f64,
-    height: f64,
-    left: f64,
-    right: f64,
-    x_ticks: Vec<Tick>,
-    y_ticks: Vec<Tick>,
+    frame: Frame,
     series: Vec<Series>,
 }
 
@@ -69,12 +55,12 @@ pub(super) fn chart(found: &Learned) -> LearnedChart {
     let widest = points.iter().map(|(at, _)| at.kl.value);
     let widest = widest.fold(1e-3, f64::max) * 1.05;
     let x = |kl: f64| LEFT + (RIGHT - LEFT) * (kl / widest).clamp(0.0, 1.0);
-    let y = |value: f64| BOTTOM - (BOTTOM - TOP) * value.clamp(0.0, 1.0);
+    let y = |value: f64| height(value, 1.0);
     let series = SERIES.iter().enumerate();
     let series = series.map(|(index, &(label, colour, value))| {
-        let place = |&(at, head): &(&Checkpoint, &HeadPoint)| {
+        let mark = |&(at, head): &(&Checkpoint, &HeadPoint)| {
             let found = value(at, head);
-            Place {
+            Mark {
                 x: x(at.kl.value),
                 y: y(found.value),
                 low: y(found.low),
@@ -82,14 +68,14 @@ pub(super) fn chart(found: &Learned) -> LearnedChart {
                 title: format!("step {}: {label} {:.4}", at.step, found.value),
             }
         };
-        let places: Vec<Place> = points.iter().map(place).collect();
-        let corners = places.iter().map(|it| format!("{:.1},{:.1}", it.x, it.y));
+        let marks: Vec<Mark> = points.iter().map(mark).collect();
+        let corners = marks.iter().map(|it| format!("{:.1},{:.1}", it.x, it.y));
         Series {
             label,
             colour,
             legend_x: LEFT + 190.0 * index as f64,
             line: corners.collect::<Vec<_>>().join(" "),
-            places,
+            marks,
         }
     });
     let tick = |value: f64, at: f64| Tick {
@@ -97,15 +83,10 @@ pub(super) fn chart(found: &Learned) -> LearnedChart {
         label: format!("{value:.2}"),
     };
     let quarters = || (0..=4).map(|quarter| f64::from(quarter) / 4.0);
+    let x_ticks = quarters().map(|q| tick(q * widest, x(q * widest)));
+    let y_ticks = quarters().map(|q| tick(q, y(q)));
     LearnedChart {
-        width: WIDTH,
-        height: HEIGHT,
-        left: LEFT,
-        right: RIGHT,
-        x_ticks: quarters()
-            .map(|q| tick(q * widest, x(q * widest)))
-            .collect(),
-        y_ticks: quarters().map(|q| tick(q, y(q))).collect(),
+        frame: Frame::new(x_ticks.collect(), y_ticks.collect()),
         series: series.collect(),
     }
 }

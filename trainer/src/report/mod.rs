@@ -18,6 +18,7 @@ pub mod learned;
 mod learned_chart;
 pub mod live;
 pub mod numbers;
+mod picture;
 pub mod plan;
 pub mod predict;
 pub mod read_statistics;

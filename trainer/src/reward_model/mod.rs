@@ -25,7 +25,7 @@ use burn::module::Module;
 use burn::tensor::{Device, TensorReadError};
 use thiserror::Error;
 
-use crate::config::{ConfigError, ConfigIdentity, KeyDifference, RunConfig};
+use crate::config::{ConfigError, ConfigIdentity, KeyDifference, RunConfig, differences};
 use crate::groups::scoring_rows;
 use crate::policy::decoder::Decoder;
 use crate::record::{Group, Prompt};
@@ -230,21 +230,4 @@ fn distribution(config: &RunConfig) -> Result<BTreeMap<String, String>, ConfigEr
     let mut values = ConfigIdentity::of(config)?.values;
     values.retain(|key, _| KEYS.iter().any(|start| key.starts_with(start)));
     Ok(values)
-}
-
-fn differences(
-    before: &BTreeMap<String, String>,
-    now: &BTreeMap<String, String>,
-) -> Vec<KeyDifference> {
-    let mut keys: Vec<&String> = before.keys().chain(now.keys()).collect();
-    keys.sort();
-    keys.dedup();
-    let differs = |key: &&String| before.get(*key) != now.get(*key);
-    let keys = keys.into_iter().filter(differs);
-    keys.map(|key| KeyDifference {
-        key: key.clone(),
-        before: before.get(key).cloned(),
-        now: now.get(key).cloned(),
-    })
-    .collect()
 }
