@@ -141,7 +141,10 @@ fn list_files(dir: &Path, prefix: &str, files: &mut Vec<FileEntry>) -> io::Resul
 }
 
 /// Size and SHA-256 of a file.
-fn checksum(path: &Path) -> io::Result<(u64, String)> {
+///
+/// # Errors
+/// If it cannot be read.
+pub(crate) fn checksum(path: &Path) -> io::Result<(u64, String)> {
     let mut file = File::open(path)?;
     let mut hash = Sha256::new();
     let mut buffer = vec![0u8; 1 << 16];

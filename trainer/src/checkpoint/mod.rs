@@ -18,6 +18,7 @@ mod retention;
 mod store;
 
 pub use error::{CheckpointError, Damage};
+pub(crate) use manifest::checksum;
 pub use manifest::{FileEntry, Manifest};
 pub use retention::Retention;
 pub use store::{BoxError, Checkpoint, CheckpointMeta, CheckpointStore, Rejected, Search};

@@ -2,6 +2,8 @@
 
 mod budget;
 
+use rlvr_backends::BackendKind;
+
 use crate::config::RunConfig;
 use crate::policy::cache::KvCache;
 use crate::policy::config::ModelConfig;
@@ -86,8 +88,14 @@ fn gate_bytes(model: &ModelConfig, config: &RunConfig, longest_prompt: usize) ->
     let waiting = prompts * KvCache::slot_bytes(model, longest_prompt);
     let positions = config.rollout.prefill_tokens.max(longest_prompt) as u64;
     let logits = positions * model.vocab_size as u64 * F32;
-    // Logits, their shifted copy and their softmax.
-    waiting.min(selection.kv_pool_bytes) + 3 * logits.min(selection.entropy_logits_bytes as u64)
+    // The kernel reads the logits where they are; the portable path holds them shifted and as
+    // probabilities besides.
+    let copies = match config.backend.kind {
+        BackendKind::Cpu => 1,
+        _ => 3,
+    };
+    waiting.min(selection.kv_pool_bytes)
+        + copies * logits.min(selection.entropy_logits_bytes as u64)
 }
 
 /// Gradients, activations and logits of the update.
@@ -184,10 +192,12 @@ mod tests {
         config.selection.method = SelectionMethod::Hive(Hive::default());
         // 24 prompts are asked for, and up to 32 more come with the last raw batch.
         let waiting = (24 + 32) * KvCache::slot_bytes(&model, 20);
-        let logits = 3 * 2048 * 48 * F32;
+        let logits = 2048 * 48 * F32;
         assert_eq!(bytes(&config), without + waiting + logits);
         config.selection.kv_pool_bytes = 1000;
         config.selection.entropy_logits_bytes = 4000;
+        assert_eq!(bytes(&config), without + 1000 + 4000);
+        config.backend.kind = BackendKind::Wgpu;
         assert_eq!(bytes(&config), without + 1000 + 3 * 4000);
     }
 

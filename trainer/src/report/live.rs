@@ -9,6 +9,7 @@ use super::advice::{SELF_CHECK_ERRORS, self_check};
 use super::fresh::{FreshLine, PromptSet};
 use super::history::{full_point, point};
 use super::predict::{measured, report};
+use super::row::Measured;
 use super::statistics::{Statistics, StatisticsError, Table};
 use crate::batch::Row;
 use crate::config::RunConfig;
@@ -86,9 +87,7 @@ pub fn fill_prediction(
     metrics.predicted_sampling = Some(found.sampling);
     metrics.predicted_reward_shift = Some(found.reward_shift);
     metrics.predicted_clip = Some(found.clip);
-    metrics.measured_error = error.map(|it| it.value);
-    metrics.measured_error_low = error.map(|it| it.low);
-    metrics.measured_error_high = error.map(|it| it.high);
+    fill_error(metrics, error);
     let set = statistics.held_out.as_ref();
     if let Some(set) = set.filter(|set| !set.is_verified) {
         let error = set.rewards.zip(&set.truth, |reward, truth| reward - truth);
@@ -111,10 +110,14 @@ pub fn fill_evaluation(metrics: &mut StepMetrics, groups: &[Group], config: &Run
         .and_then(|table| point(metrics.step, &table, train, config.report.delta));
     if let (Ok(found), None) = (found, config.reward.learned()) {
         metrics.predicted_sampling = Some(found.sampling);
-        metrics.measured_error = found.error.map(|it| it.value);
-        metrics.measured_error_low = found.error.map(|it| it.low);
-        metrics.measured_error_high = found.error.map(|it| it.high);
+        fill_error(metrics, found.error);
     }
+}
+
+fn fill_error(metrics: &mut StepMetrics, error: Option<Measured>) {
+    metrics.measured_error = error.map(|it| it.value);
+    metrics.measured_error_low = error.map(|it| it.low);
+    metrics.measured_error_high = error.map(|it| it.high);
 }
 
 /// What was predicted beside what was measured, on one line.

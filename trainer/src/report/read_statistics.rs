@@ -51,7 +51,7 @@ struct RawRollouts {
     log_ratio_old: Option<Column>,
 }
 
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawStatistics {
     delta: Option<Number>,
@@ -75,6 +75,26 @@ pub fn read_statistics(name: &str, text: &str) -> Result<Statistics, StatisticsE
         source,
     };
     let raw: RawStatistics = serde_json::from_str(&quote_non_finite(text)).map_err(json)?;
+    checked(raw)
+}
+
+/// Held-out rewards alone, prompt by prompt; the reward is the truth.
+///
+/// # Errors
+/// As [`read_statistics`].
+pub(super) fn held_out_rewards(rows: Vec<Vec<Number>>) -> Result<Statistics, StatisticsError> {
+    checked(RawStatistics {
+        held_out: Some(RawRollouts {
+            rewards: Column::Rows(rows),
+            truth: None,
+            log_ratio_ref: None,
+            log_ratio_old: None,
+        }),
+        ..RawStatistics::default()
+    })
+}
+
+fn checked(raw: RawStatistics) -> Result<Statistics, StatisticsError> {
     let number = |name: &str, value: Option<Number>, default: f64| {
         finite(name, value.map_or(default, |it| it.0))
     };

@@ -5,13 +5,13 @@
 //! `RayPPOTrainer._dump_generations`). Its training dumps have the same form but come from weights
 //! that move between files, so they are no rollouts of one frozen policy and are not read.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
-use serde_json::json;
 
 use super::numbers::{Number, quote_non_finite};
-use super::read_statistics::read_statistics;
+use super::read_statistics::held_out_rewards;
 use super::statistics::{Statistics, StatisticsError};
 
 /// The part of a line that counts.
@@ -30,29 +30,19 @@ struct Line {
 pub fn read_verl(dir: &Path) -> Result<Statistics, StatisticsError> {
     let path = newest(dir)?;
     let text = std::fs::read_to_string(&path).map_err(io(&path))?;
-    let mut prompts: Vec<(String, Vec<f64>)> = Vec::new();
+    let mut rows: Vec<Vec<Number>> = Vec::new();
+    let mut places: HashMap<String, usize> = HashMap::new();
     for (index, line) in text.lines().enumerate() {
         let name = format!("{} line {}", path.display(), index + 1);
         let line: Line = serde_json::from_str(&quote_non_finite(line))
             .map_err(|source| StatisticsError::Json { name, source })?;
-        match prompts.iter_mut().find(|(input, _)| *input == line.input) {
-            Some((_, scores)) => scores.push(line.score.0),
-            None => prompts.push((line.input, vec![line.score.0])),
-        }
-    }
-    // As text, so that a score that is no number is named by the reader of statistics.
-    let rows = prompts.iter().map(|(_, scores)| {
-        let scores = scores.iter().map(|it| {
-            if it.is_finite() {
-                json!(it)
-            } else {
-                json!(it.to_string())
-            }
+        let place = *places.entry(line.input).or_insert_with(|| {
+            rows.push(Vec::new());
+            rows.len() - 1
         });
-        scores.collect::<Vec<_>>()
-    });
-    let statistics = json!({"held_out": {"rewards": rows.collect::<Vec<_>>()}});
-    read_statistics(&path.display().to_string(), &statistics.to_string())
+        rows[place].push(line.score);
+    }
+    held_out_rewards(rows)
 }
 
 /// The file of the last step.

@@ -16,6 +16,7 @@ use thiserror::Error;
 
 use super::calibration::Platt;
 use crate::accuracy::Share;
+use crate::checkpoint::checksum;
 use crate::config::hex;
 use crate::policy::tensor_file::{TensorFile, TensorFileError};
 use crate::record::PromptId;
@@ -275,8 +276,8 @@ pub fn keep_copy(from: &Path, to: &Path) -> Result<(), FileError> {
     Ok(())
 }
 
-/// SHA-256 over the safetensors files of a model folder, in the order of their names: names and
-/// bytes.
+/// SHA-256 over the names and the SHA-256 of the safetensors files of a model folder, in the order of
+/// their names.
 ///
 /// # Errors
 /// If a file cannot be read.
@@ -300,23 +301,8 @@ pub fn base_digest(folder: &Path) -> Result<String, FileError> {
     let mut hash = Sha256::new();
     for path in paths {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
-        hash.update(name.as_bytes());
-        let mut file = fs::File::open(&path).map_err(io(&path))?;
-        std::io::copy(&mut file, &mut HashWriter(&mut hash)).map_err(io(&path))?;
+        let (_, sum) = checksum(&path).map_err(io(&path))?;
+        hash.update(format!("{sum}  {name}\n"));
     }
     Ok(hex(&hash.finalize()))
-}
-
-/// Feeds what is written to a digest.
-struct HashWriter<'a>(&'a mut Sha256);
-
-impl std::io::Write for HashWriter<'_> {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.update(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
 }
