@@ -11,7 +11,7 @@
 
 use std::collections::BTreeMap;
 
-use burn::tensor::{Device, TensorReadError};
+use burn::tensor::{Device, Tensor, TensorData, TensorReadError};
 
 use crate::batch::{MicroBatch, Row, microbatches};
 use crate::policy::decoder::Decoder;
@@ -53,26 +53,27 @@ pub fn features(
         let (hidden, _) = base.packed_hidden(&batch.packed, Keep::Nothing);
         let hidden = hidden.select(0, batch.positions.clone());
         let sampled = base.head_weight().select(0, batch.targets.clone());
-        let products = hidden * sampled;
-        let width = products.dims()[1];
-        let values = products.try_into_vec_as::<f32>()?;
-        let mut tokens = values.chunks_exact(width);
-        for (row, &length) in members.into_iter().zip(&batch.lengths) {
-            found[row] = mean(tokens.by_ref().take(length), width);
+        // One row per completion leaves the device, not one per token.
+        let means = averages(&batch.lengths, device).matmul(hidden * sampled);
+        let width = means.dims()[1];
+        let values = means.try_into_vec_as::<f32>()?;
+        for (row, features) in members.into_iter().zip(values.chunks_exact(width)) {
+            found[row] = features.to_vec();
         }
     }
     let found_of = |row: &Row| found[places[row.tokens.as_slice()]].clone();
     Ok(rows.iter().map(found_of).collect())
 }
 
-/// Mean of rows, summed in 64 bits.
-fn mean<'a>(rows: impl Iterator<Item = &'a [f32]>, width: usize) -> Vec<f32> {
-    let (mut sums, mut count) = (vec![0.0; width], 0.0_f64);
-    for row in rows {
-        count += 1.0;
-        for (sum, &value) in sums.iter_mut().zip(row) {
-            *sum += f64::from(value);
-        }
+/// The matrix `[B, T]` that takes the mean over each completion's stretch of the T tokens.
+fn averages(lengths: &[usize], device: &Device) -> Tensor<2> {
+    let num_tokens: usize = lengths.iter().sum();
+    let mut values = vec![0.0f32; lengths.len() * num_tokens];
+    let mut first = 0;
+    for (row, &length) in lengths.iter().enumerate() {
+        let start = row * num_tokens + first;
+        values[start..start + length].fill(1.0 / length as f32);
+        first += length;
     }
-    sums.into_iter().map(|sum| (sum / count) as f32).collect()
+    Tensor::from_data(TensorData::new(values, [lengths.len(), num_tokens]), device)
 }
