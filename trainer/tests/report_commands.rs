@@ -70,6 +70,35 @@ fn bounds_reads_statistics_and_names_what_is_wrong() {
 }
 
 #[test]
+fn bounds_reads_the_validation_of_verl_and_makes_a_chosen_policy_pay() {
+    let folder = tempfile::tempdir().unwrap();
+    let line =
+        |prompt: usize| json!({"input": prompt.to_string(), "output": "", "score": prompt % 2});
+    let lines: Vec<String> = (0..300).map(|prompt| line(prompt).to_string()).collect();
+    std::fs::write(folder.path().join("7.jsonl"), lines.join("\n")).unwrap();
+    let dir = folder.path().to_str().unwrap();
+    let rows = |more: &[&str]| {
+        let output = trainer(&[&["bounds", "--from-verl", dir], more].concat());
+        assert!(output.status.success(), "{}", words(&output));
+        let found: Value = serde_json::from_slice(&output.stdout).unwrap();
+        found["rows"].as_array().unwrap().clone()
+    };
+    let width = |rows: &[Value], id: &str| {
+        let row = rows.iter().find(|row| row["id"] == id);
+        row.and_then(|row| row["predicted"].as_f64())
+    };
+    let (fixed, chosen) = (rows(&[]), rows(&["--candidates", "64"]));
+    let expected = hoeffding_direct(300, 0.05, 1.0).unwrap();
+    assert!((width(&fixed, "S2").unwrap() - expected).abs() < 1e-12);
+    assert_eq!(width(&chosen, "S2"), None);
+    // ln 64 more in the logarithm.
+    let expected = ((64_f64.ln() + 40_f64.ln()) / 600.0).sqrt();
+    assert!((width(&chosen, "P3a").unwrap() - expected).abs() < 1e-12);
+    let both = trainer(&["bounds", "--from-verl", dir, "--input", "stats.json"]);
+    assert_eq!(both.status.code(), Some(2));
+}
+
+#[test]
 fn plan_prints_the_best_choice_or_what_is_missing() {
     let known = ["--variance-prompts", "0.1", "--variance-rollouts", "0.15"];
     let mut args = vec![

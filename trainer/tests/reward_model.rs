@@ -235,8 +235,13 @@ fn a_run_on_a_learned_reward_logs_the_truth_and_resumes_exactly() {
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name);
     let reward = at("reward");
-    let made = make(&reward, &[]);
+    let made = make(&reward, &["--json"]);
     assert!(made.status.success(), "{}", words(&made));
+    let printed: Value = serde_json::from_slice(&made.stdout).unwrap();
+    let path = reward.join("reward_model.json");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let description: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(printed, description);
     let again = make(&reward, &[]);
     assert_eq!(again.status.code(), Some(2));
     assert!(words(&again).contains("there is one already"));
@@ -288,9 +293,22 @@ fn a_run_on_a_learned_reward_logs_the_truth_and_resumes_exactly() {
         words(&refused)
     );
 
+    // Prompts that measure the truth have made no reward.
+    let fresh = records(&straight.join("fresh.jsonl"));
+    let held_out = fresh.iter().find(|line| line["set"] == "held_out").unwrap();
+    let mut shared = description;
+    let ids = shared["prompt_ids"].as_array_mut().unwrap();
+    ids.push(held_out["prompt_id"].clone());
+    std::fs::write(&path, shared.to_string()).unwrap();
+    let refused = run(&reward, &["--dry-run"]);
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(
+        words(&refused).contains("1 of its prompts are held out in this run"),
+        "{}",
+        words(&refused)
+    );
+
     // A resumed run does not go on with another reward.
-    let path = reward.join("reward_model.json");
-    let text = std::fs::read_to_string(&path).unwrap();
     std::fs::write(&path, text.replacen("\"slope\": ", "\"slope\": 1", 1)).unwrap();
     let refused = run(&reward, &["--steps", "5", "--resume", dir]);
     assert_eq!(refused.status.code(), Some(2));
