@@ -126,9 +126,17 @@ mod tests {
             "top.toml",
             "base = \"low.toml\"\n[run]\nseed = 4\n",
         );
-        let error = Layers::new(&top).and_then(Layers::resolve).unwrap_err();
-        let error = error.to_string();
+        let refused = |recipe: &RecipeText| {
+            let error = Layers::new(recipe).and_then(Layers::resolve).unwrap_err();
+            error.to_string()
+        };
+        let error = refused(&top);
         assert!(error.contains("low.toml line 3: "), "{error}");
+        // A key that both have stands where it wins.
+        written(folder.path(), "low.toml", "[run]\nsteps = 5\n");
+        let text = "base = \"low.toml\"\n\n[run]\nsteps = 0\n";
+        let error = refused(&written(folder.path(), "top.toml", text));
+        assert!(error.contains("top.toml line 4"), "{error}");
     }
 
     #[test]
