@@ -5,7 +5,7 @@
 
 use std::hint::black_box;
 
-use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use rlvr_benches::{history, smollm2};
 use rlvr_core::{Candidate, Gate, GroupKind};
 use trainer::policy::decoder::Decoder;
@@ -98,25 +98,15 @@ fn scoring(c: &mut Criterion) {
         kv_pool_bytes: u64::MAX,
         template: TemplateTokens::default(),
     };
-    let tokens: Vec<i64> = requests
-        .iter()
-        .flat_map(|it| it.prompt_tokens.iter().map(|&t| i64::from(t)))
-        .collect();
+    let prompts: Vec<&[u32]> = requests.iter().map(|it| &it.prompt_tokens[..]).collect();
     let mut group = c.benchmark_group("selection/smollm2-135m/prompts-8x128/cpu-f32");
     group.sample_size(10);
     group.throughput(Throughput::Elements(8 * 128));
     group.bench_function("prefill", |b| {
-        b.iter_batched(
-            || {
-                let data = burn::tensor::TensorData::new(tokens.clone(), [8, 128]);
-                burn::tensor::Tensor::from_data(data, &device)
-            },
-            |tokens| {
-                let prefill = decoder.prefill(tokens, &[128; 8]);
-                black_box(prefill.last_hidden.into_data())
-            },
-            BatchSize::LargeInput,
-        );
+        b.iter(|| {
+            let prefill = decoder.prefill(&prompts);
+            black_box(prefill.last_hidden.into_data())
+        });
     });
     group.bench_function("prefill+entropies", |b| {
         b.iter(|| {

@@ -13,6 +13,7 @@
 //! # Ok::<(), rlvr_backends::BackendError>(())
 //! ```
 
+mod allocator;
 mod error;
 mod kind;
 mod open;
@@ -20,6 +21,7 @@ mod threads;
 
 pub mod kernels;
 
+pub use allocator::keep_freed_memory;
 pub use error::{BackendError, ThreadsError};
 pub use kind::{BackendKind, UnknownBackend, compiled};
 pub use open::device;

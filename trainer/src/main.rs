@@ -12,6 +12,7 @@ use trainer::commands::{
 use trainer::failure::Failure;
 
 fn main() -> ExitCode {
+    rlvr_backends::keep_freed_memory();
     match run(Cli::parse().into_command()) {
         Ok(code) => code,
         Err(failure) => {

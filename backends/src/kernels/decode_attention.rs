@@ -7,12 +7,10 @@ use rayon::prelude::*;
 use super::host::{Values, tensor};
 use super::lanes::{softmax_of, wide, work};
 use super::prefix_attention::Heads;
+use super::tile::tile;
 
-/// Longest inner axis of one product in the rollout path.
-const SUM_BLOCK: usize = 512;
-
-/// Columns that are added to a sum in one pass over it.
-const TERMS: usize = 4;
+/// Columns that the query heads of a key head go through together.
+const LANES: usize = 32;
 
 /// `softmax(q k^T / sqrt(K)) v` of every row over the columns of its slot up to its position.
 ///
@@ -20,11 +18,11 @@ const TERMS: usize = 4;
 /// output and over the head width for the scores.
 ///
 /// # Shapes
-/// - `queries`: `[Hkv * g * K, R]`, rotated; row `r` reads slot `r`
+/// - `queries`: `[R, Hkv * g * K]`, rotated; row `r` reads slot `r`
 /// - `keys`: `[slots, Hkv, K, S]`, `values`: `[slots, Hkv, S, K]`
 /// - `positions`: `[R]`; `bias`: `[R, 1, 1, S']`, zero up to the row's position and very negative
 ///   behind it
-/// - output: `[Hkv * g * K, R]`
+/// - output: `[R, Hkv * g * K]`
 ///
 /// # Panics
 /// If there are less slots than rows, or a position lies behind S.
@@ -36,7 +34,7 @@ pub fn decode_attention(
     bias: &Tensor<4>,
     heads: Heads,
 ) -> Tensor<2> {
-    assert_eq!(queries.dims()[1], positions.len(), "decode_attention: [R]");
+    assert_eq!(queries.dims()[0], positions.len(), "decode_attention: [R]");
     let operands = (Values::of(&queries), Values::of(keys), Values::of(values));
     let (Some(q), Some(k), Some(v)) = operands else {
         return portable(queries, keys, values, bias, heads);
@@ -54,26 +52,6 @@ pub fn decode_attention(
     )
 }
 
-/// `probs x values` with the inner axis cut at multiples of 512, added front to back: a longer
-/// axis would be cut elsewhere by the matrix kernel, depending on its length.
-///
-/// # Shapes
-/// - `probs`: `[N, Hkv, n, S]`, `values`: `[N, Hkv, S, K]`; output: `[N, Hkv, n, K]`
-pub fn weigh(probs: Tensor<4>, values: Tensor<4>) -> Tensor<4> {
-    let columns = probs.dims()[3];
-    if columns <= SUM_BLOCK {
-        return probs.matmul(values);
-    }
-    let block = |start: usize| {
-        let length = SUM_BLOCK.min(columns - start);
-        let probs = probs.clone().narrow(3, start, length);
-        probs.matmul(values.clone().narrow(2, start, length))
-    };
-    (SUM_BLOCK..columns)
-        .step_by(SUM_BLOCK)
-        .fold(block(0), |sum, start| sum + block(start))
-}
-
 fn portable(
     queries: Tensor<2>,
     keys: &Tensor<4>,
@@ -81,17 +59,15 @@ fn portable(
     bias: &Tensor<4>,
     heads: Heads,
 ) -> Tensor<2> {
-    let [width, rows] = queries.dims();
+    let [rows, width] = queries.dims();
     let columns = bias.dims()[3];
     let own = |cache: &Tensor<4>| cache.clone().narrow(0, 0, rows);
     let queries = queries * (1.0 / (heads.width as f64).sqrt());
-    let queries = queries
-        .reshape([heads.num_kv_heads, heads.group, heads.width, rows])
-        .permute([3, 0, 1, 2]);
+    let queries = queries.reshape([rows, heads.num_kv_heads, heads.group, heads.width]);
     let scores = queries.matmul(own(keys).narrow(3, 0, columns));
     let probs = softmax(scores + bias.clone(), 3);
-    let attended = weigh(probs, own(values).narrow(2, 0, columns));
-    attended.permute([1, 2, 3, 0]).reshape([width, rows])
+    let attended = probs.matmul(own(values).narrow(2, 0, columns));
+    attended.reshape([rows, width])
 }
 
 /// The cache of one block.
@@ -104,31 +80,27 @@ struct Cache<'a> {
 }
 
 impl Cache<'_> {
-    /// `[Hkv * g * K, R]`.
+    /// `[R, Hkv * g * K]`.
     fn attend(&self, queries: &[f32], positions: &[usize]) -> Vec<f32> {
-        let rows = positions.len();
-        let parts: Vec<Vec<f32>> = (0..rows)
-            .into_par_iter()
-            .map(|row| {
-                let queries: Vec<f32> = queries.iter().skip(row).step_by(rows).copied().collect();
-                wide::<AttendRow>((self, &queries, row, positions[row] + 1))
-            })
-            .collect();
+        let width = queries.len() / positions.len().max(1);
         let mut output = vec![0f32; queries.len()];
-        for (row, part) in parts.iter().enumerate() {
-            for (place, value) in part.iter().enumerate() {
-                output[place * rows + row] = *value;
-            }
-        }
+        let rows = output.par_chunks_mut(width).zip(queries.par_chunks(width));
+        rows.zip(positions)
+            .enumerate()
+            .for_each(|(row, ((output, queries), position))| {
+                wide::<AttendRow>((self, queries, row, position + 1, output));
+            });
         output
     }
 }
 
-work!(AttendRow = attend_row, 'a, (&'a Cache<'a>, &'a [f32], usize, usize) => Vec<f32>);
+work!(AttendRow = attend_row, 'a, (&'a Cache<'a>, &'a [f32], usize, usize, &'a mut [f32]) => ());
 
 /// All heads of one row over the first `length` columns of its slot, `[Hkv * g * K]`.
 #[inline(always)]
-fn attend_row((cache, queries, row, length): (&Cache<'_>, &[f32], usize, usize)) -> Vec<f32> {
+fn attend_row(
+    (cache, queries, row, length, output): (&Cache<'_>, &[f32], usize, usize, &mut [f32]),
+) {
     let Heads {
         num_kv_heads,
         group,
@@ -136,54 +108,86 @@ fn attend_row((cache, queries, row, length): (&Cache<'_>, &[f32], usize, usize))
     } = cache.heads;
     let columns = cache.columns;
     let scale = 1.0 / (width as f32).sqrt();
-    let mut output = vec![0f32; queries.len()];
-    let mut scores = vec![0f32; length];
+    let mut scores = vec![0f32; group * length];
     let panel = width * columns;
-    for head in 0..num_kv_heads * group {
-        let start = (row * num_kv_heads + head / group) * panel;
-        let (keys, values) = (
-            &cache.keys[start..][..panel],
-            &cache.values[start..][..panel],
-        );
-        let own = head * width..(head + 1) * width;
-        scores.fill(0.0);
-        let query = &queries[own.clone()];
-        accumulate(
-            &mut scores,
-            width,
-            |k| query[k] * scale,
-            |k| &keys[k * columns..],
-        );
-        softmax_of(&mut scores);
-        let output = &mut output[own];
-        accumulate(output, length, |s| scores[s], |s| &values[s * width..]);
+    let groups = queries.chunks_exact(group * width);
+    let groups = groups.zip(output.chunks_exact_mut(group * width));
+    for (head, (queries, output)) in groups.enumerate() {
+        let start = (row * num_kv_heads + head) * panel;
+        let queries: Vec<f32> = queries.iter().map(|query| query * scale).collect();
+        let keys = &cache.keys[start..][..panel];
+        multiply(&queries, width, keys, columns, &mut scores, length);
+        for scores in scores.chunks_mut(length) {
+            softmax_of(scores);
+        }
+        let values = &cache.values[start..][..panel];
+        multiply(&scores, length, values, width, output, width);
     }
-    output
 }
 
-/// `sums += sum_i factor(i) * column(i)`, one term after the other, several terms per pass.
+/// `output[row][c] = sum_i factors[row][i] * panel[i * stride + c]`, with rows of `terms` factors
+/// and of `width` outputs.
 #[inline(always)]
-fn accumulate<'a>(
-    sums: &mut [f32],
-    count: usize,
-    factor: impl Fn(usize) -> f32,
-    column: impl Fn(usize) -> &'a [f32],
+fn multiply(
+    factors: &[f32],
+    terms: usize,
+    panel: &[f32],
+    stride: usize,
+    output: &mut [f32],
+    width: usize,
 ) {
-    let length = sums.len();
-    let whole = count / TERMS * TERMS;
-    for first in (0..whole).step_by(TERMS) {
-        let factors: [f32; TERMS] = core::array::from_fn(|term| factor(first + term));
-        let columns: [&[f32]; TERMS] = core::array::from_fn(|term| &column(first + term)[..length]);
-        for (place, sum) in sums.iter_mut().enumerate() {
-            for term in 0..TERMS {
-                *sum = factors[term].mul_add(columns[term][place], *sum);
-            }
+    let mut rest = (factors, output);
+    loop {
+        let rows = rest.0.len() / terms;
+        let taken = match rows {
+            0 => return,
+            1 => 1,
+            2 => 2,
+            3 => 3,
+            _ => 4,
+        };
+        let (factors, others) = rest.0.split_at(taken * terms);
+        let (output, more) = rest.1.split_at_mut(taken * width);
+        match taken {
+            1 => strips::<1>(factors, terms, panel, stride, output, width),
+            2 => strips::<2>(factors, terms, panel, stride, output, width),
+            3 => strips::<3>(factors, terms, panel, stride, output, width),
+            _ => strips::<4>(factors, terms, panel, stride, output, width),
         }
+        rest = (others, more);
     }
-    for term in whole..count {
-        let (factor, column) = (factor(term), &column(term)[..length]);
-        for (sum, value) in sums.iter_mut().zip(column) {
-            *sum = factor.mul_add(*value, *sum);
+}
+
+#[inline(always)]
+fn strips<const ROWS: usize>(
+    factors: &[f32],
+    terms: usize,
+    panel: &[f32],
+    stride: usize,
+    output: &mut [f32],
+    width: usize,
+) {
+    let mut rows = [factors; ROWS];
+    for (row, values) in rows.iter_mut().enumerate() {
+        *values = &factors[row * terms..][..terms];
+    }
+    let mut first = 0;
+    while first < width {
+        // A strip may reach behind the outputs wanted, but not behind a row of the panel.
+        let left = width - first;
+        if first + LANES <= stride {
+            let sums = tile::<ROWS, LANES>(rows, &panel[first..], stride);
+            for (row, sums) in sums.iter().enumerate() {
+                let taken = left.min(LANES);
+                output[row * width + first..][..taken].copy_from_slice(&sums[..taken]);
+            }
+            first += LANES;
+        } else {
+            let sums = tile::<ROWS, 1>(rows, &panel[first..], stride);
+            for (row, sums) in sums.iter().enumerate() {
+                output[row * width + first] = sums[0];
+            }
+            first += 1;
         }
     }
 }
@@ -217,7 +221,7 @@ mod tests {
     #[test]
     fn kernel_and_portable_path_agree() {
         let positions = [0, 5, 641];
-        let queries = noise([36, 3], 1) * 3.0;
+        let queries = noise([3, 36], 1) * 3.0;
         let keys = cache(4, 2).reshape([4, 2, 6, COLUMNS]);
         let values = cache(4, 3).reshape([4, 2, COLUMNS, 6]);
         let bias = bias(&positions);
@@ -230,13 +234,13 @@ mod tests {
     fn a_row_does_not_depend_on_its_neighbours() {
         let keys = cache(4, 2).reshape([4, 2, 6, COLUMNS]);
         let values = cache(4, 3).reshape([4, 2, COLUMNS, 6]);
-        let queries = noise([36, 3], 1);
+        let queries = noise([3, 36], 1);
         let rows = |positions: &[usize], queries: Tensor<2>| {
             let bias = bias(positions);
             let found = decode_attention(queries, &keys, &values, positions, &bias, HEADS);
-            host(found.narrow(1, 0, 1))
+            host(found.narrow(0, 0, 1))
         };
-        let alone = rows(&[37], queries.clone().narrow(1, 0, 1) * 1.0);
+        let alone = rows(&[37], queries.clone().narrow(0, 0, 1));
         assert_eq!(rows(&[37, 99, 3], queries), alone);
     }
 }

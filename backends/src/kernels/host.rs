@@ -5,7 +5,9 @@ use burn::tensor::{Device, Tensor, TensorData};
 #[cfg(feature = "cpu")]
 mod storage {
     use burn::backend::{BackendTypes, Flex};
-    use burn::tensor::Tensor;
+    use burn::tensor::{DType, Tensor};
+
+    use crate::kernels::product::Matrix;
 
     /// A contiguous f32 tensor of the CPU backend.
     pub struct Values(<Flex as BackendTypes>::FloatTensorPrimitive);
@@ -20,11 +22,49 @@ mod storage {
             self.0.as_slice().unwrap_or_default()
         }
     }
+
+    /// A f32 matrix of the CPU backend, transposed views included.
+    pub struct Strided(<Flex as BackendTypes>::FloatTensorPrimitive);
+
+    impl Strided {
+        pub fn of(x: &Tensor<2>) -> Option<Self> {
+            let tensor = x.clone().try_into_primitive::<Flex>().ok()?;
+            let is_plain = tensor.dtype() == DType::F32 && tensor.layout().has_positive_strides();
+            is_plain.then_some(Self(tensor))
+        }
+
+        pub fn matrix(&self) -> Matrix<'_> {
+            let layout = self.0.layout();
+            let (shape, strides) = (layout.shape(), layout.strides());
+            Matrix {
+                values: &self.0.storage::<f32>()[layout.start_offset()..],
+                rows: shape[0],
+                columns: shape[1],
+                row_stride: strides[0].unsigned_abs(),
+                column_stride: strides[1].unsigned_abs(),
+            }
+        }
+    }
 }
 
 #[cfg(not(feature = "cpu"))]
 mod storage {
     use burn::tensor::Tensor;
+
+    use crate::kernels::product::Matrix;
+
+    /// There is none.
+    pub enum Strided {}
+
+    impl Strided {
+        pub fn of(_: &Tensor<2>) -> Option<Self> {
+            None
+        }
+
+        pub fn matrix(&self) -> Matrix<'_> {
+            match *self {}
+        }
+    }
 
     /// There is none.
     pub enum Values {}
@@ -40,7 +80,7 @@ mod storage {
     }
 }
 
-pub(super) use storage::Values;
+pub(super) use storage::{Strided, Values};
 
 /// True if a kernel can read and edit `x`. Nothing of `x` is held afterwards: a [`Values`] that is
 /// still alive makes an edit in place a copy.

@@ -55,6 +55,15 @@ impl<'a, W: Work<'a>> WithSimd for Call<'a, W> {
     }
 }
 
+/// Whether the machine has vectors of 16 values, and so twice the room of those of 8.
+pub(super) fn has_long_vectors() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    let has = std::arch::is_x86_feature_detected!("avx512f");
+    #[cfg(not(target_arch = "x86_64"))]
+    let has = false;
+    has
+}
+
 /// `sum_i a_i b_i` over the shorter of the two.
 #[inline(always)]
 pub(super) fn dot(a: &[f32], b: &[f32]) -> f32 {

@@ -9,28 +9,33 @@
 //!
 //! | operation | devices with a kernel |
 //! | --- | --- |
-//! | `rms_norm`, `swiglu`, `rotary`, `prefix_attention`, `decode_attention`, `token_scores`, `token_entropies`, `adamw`, `add`, `scale`, `sum_of_squares` | `cpu` |
+//! | `rms_norm`, `swiglu`, `rotary`, `prefix_attention`, `decode_attention`, `token_scores`, `token_entropies`, `matmul`, `matmul_add`, `project`, `adamw`, `add`, `scale`, `sum_of_squares` | `cpu` |
 
 mod adamw;
 mod decode_attention;
 mod gradients;
 mod host;
 mod lanes;
+mod matmul;
 mod prefix_attention;
 mod product;
+mod project;
 mod rms_norm;
 mod rotary;
 mod swiglu;
 #[cfg(all(test, feature = "cpu"))]
 mod test_tools;
+mod tile;
 mod token_scores;
 
 pub use adamw::{AdamWStep, Moved, adamw};
-pub use decode_attention::{decode_attention, weigh};
+pub use decode_attention::decode_attention;
 pub use gradients::{add, scale, sum_of_squares};
+pub use matmul::{matmul, matmul_add};
 pub use prefix_attention::{
     AttentionGradients, Heads, PromptSpan, prefix_attention, prefix_attention_backward,
 };
+pub use project::{Projection, project};
 pub use rms_norm::{rms_norm, rms_norm_backward};
 pub use rotary::{Rotation, rotate, rotate_back};
 pub use swiglu::{SwigluGradients, swiglu, swiglu_backward};

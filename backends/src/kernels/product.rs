@@ -2,6 +2,9 @@
 
 use gemm::Parallelism;
 
+/// Multiplications below which a product stays on the calling thread; the CPU backend's own limit.
+const THREADED_TERMS: usize = 192 * 192 * 192;
+
 /// A matrix in a slice: element `(r, c)` at `r * row_stride + c * column_stride`.
 #[derive(Clone, Copy)]
 pub(super) struct Matrix<'a> {
@@ -53,10 +56,6 @@ fn is_inside(length: usize, [rows, columns]: [usize; 2], strides: [usize; 2]) ->
 ///
 /// # Panics
 /// If the shapes do not fit or a matrix is longer than its slice.
-#[allow(
-    unsafe_code,
-    reason = "gemm takes pointers; every bound is checked first"
-)]
 pub(super) fn product(
     output: &mut [f32],
     stride: usize,
@@ -65,25 +64,112 @@ pub(super) fn product(
     scale: f32,
     adds: bool,
 ) {
+    into(output, stride, a, b, (scale, adds), Parallelism::None);
+}
+
+/// `output += a b` on all threads; rows of `output` lie one after the other.
+///
+/// # Panics
+/// As [`product`].
+pub(super) fn add_product(output: &mut [f32], a: Matrix<'_>, b: Matrix<'_>) {
+    let threads = threads(a, b);
+    into(output, b.columns, a, b, (1.0, true), threads);
+}
+
+#[allow(
+    unsafe_code,
+    reason = "gemm takes pointers; every bound is checked first"
+)]
+fn into(
+    output: &mut [f32],
+    stride: usize,
+    a: Matrix<'_>,
+    b: Matrix<'_>,
+    (scale, adds): (f32, bool),
+    threads: Parallelism,
+) {
     assert_eq!(a.columns, b.rows, "product: inner axes");
     assert!(b.columns <= stride, "product: rows of the output overlap");
     assert!(
         a.is_inside() && b.is_inside() && is_inside(output.len(), [a.rows, b.columns], [stride, 1]),
         "product: a matrix is longer than its slice"
     );
-    let column = |matrix: &Matrix<'_>| matrix.column_stride as isize;
-    let row = |matrix: &Matrix<'_>| matrix.row_stride as isize;
+    let target = Target {
+        start: output.as_mut_ptr(),
+        stride,
+        adds,
+    };
     // SAFETY: the three matrices lie inside their slices, `output` is borrowed mutably and so
     // overlaps neither operand, and its rows do not overlap each other.
+    unsafe { call(target, a, b, scale, threads) }
+}
+
+/// `a b` in memory of its own, rows one after the other, on all threads. Nothing is cleared first.
+///
+/// # Panics
+/// If the inner axes differ or a matrix is longer than its slice.
+#[allow(
+    unsafe_code,
+    reason = "gemm fills memory that is not initialised; every bound is checked first"
+)]
+pub(super) fn fresh_product(a: Matrix<'_>, b: Matrix<'_>) -> Vec<f32> {
+    assert_eq!(a.columns, b.rows, "product: inner axes");
+    assert!(
+        a.is_inside() && b.is_inside(),
+        "product: a matrix is longer than its slice"
+    );
+    let length = a.rows * b.columns;
+    if a.columns == 0 {
+        return vec![0.0; length];
+    }
+    let mut output = Vec::with_capacity(length);
+    let target = Target {
+        start: output.as_mut_ptr(),
+        stride: b.columns,
+        adds: false,
+    };
+    // SAFETY: both operands lie inside their slices, the allocation holds `length` values and is
+    // new, so overlaps neither, and gemm writes each of them without reading it.
+    unsafe {
+        call(target, a, b, 1.0, threads(a, b));
+        output.set_len(length);
+    }
+    output
+}
+
+fn threads(a: Matrix<'_>, b: Matrix<'_>) -> Parallelism {
+    let terms = a.rows.saturating_mul(a.columns).saturating_mul(b.columns);
+    match terms < THREADED_TERMS {
+        true => Parallelism::None,
+        false => Parallelism::Rayon(0),
+    }
+}
+
+/// Where a product goes.
+struct Target {
+    start: *mut f32,
+    stride: usize,
+    /// Whether what stands there is added to.
+    adds: bool,
+}
+
+/// # Safety
+/// Both operands lie inside their slices; `a.rows` rows of `b.columns` values, `stride` apart, can
+/// be written from `start` on, overlap nothing, and are initialised if they are added to.
+#[allow(unsafe_code, reason = "gemm takes pointers")]
+unsafe fn call(target: Target, a: Matrix<'_>, b: Matrix<'_>, scale: f32, threads: Parallelism) {
+    let column = |matrix: &Matrix<'_>| matrix.column_stride as isize;
+    let row = |matrix: &Matrix<'_>| matrix.row_stride as isize;
+    // SAFETY: as the caller promises.
     unsafe {
         gemm::gemm(
             a.rows,
             b.columns,
             a.columns,
-            output.as_mut_ptr(),
+            target.start,
             1,
-            stride as isize,
-            adds,
+            target.stride as isize,
+            target.adds,
             a.values.as_ptr(),
             column(&a),
             row(&a),
@@ -95,7 +181,7 @@ pub(super) fn product(
             false,
             false,
             false,
-            Parallelism::None,
+            threads,
         );
     }
 }
@@ -114,6 +200,16 @@ mod tests {
         assert_eq!(output, [39.0, 45.0, 1.0, 87.0, 101.0, 1.0]);
         product(&mut output, 3, a.transposed(), b, 1.0, false);
         assert_eq!(output, [26.0, 30.0, 1.0, 38.0, 44.0, 1.0]);
+    }
+
+    #[test]
+    fn a_fresh_product_is_whole_whatever_its_inner_axis() {
+        for inner in [0, 1, 2, 300] {
+            let values = vec![1.0; 200 * inner];
+            let left = Matrix::rows(&values, 200, inner, inner);
+            let right = Matrix::rows(&values, inner, 200, 200);
+            assert_eq!(fresh_product(left, right), vec![inner as f32; 200 * 200]);
+        }
     }
 
     #[test]

@@ -10,9 +10,9 @@ use burn::tensor::{Int, Tensor};
 use rayon::prelude::*;
 use rlvr_core::{HeadGradients, TokenScores, rows_per_chunk};
 
-use super::gradients::add;
 use super::host::{Values, edit, is_host};
 use super::lanes::{exp, max, softmax_sums, wide, work};
+use super::matmul::{matmul, matmul_add};
 
 /// As [`rlvr_core::token_scores`].
 ///
@@ -127,11 +127,10 @@ pub fn token_scores_backward(
             rows.for_each(|(logits, row)| wide::<Replace>((slope(row), logits, targets[row])));
         });
         let own = rows_of(&hidden, &rows);
-        let part = grad.clone().transpose().matmul(own);
-        parts.push(grad.matmul(head.clone()));
+        parts.push(matmul(grad.clone(), head.clone()));
         sum = Some(match sum {
-            None => part,
-            Some(sum) => add(sum, part),
+            None => matmul(grad.transpose(), own),
+            Some(sum) => matmul_add(sum, grad.transpose(), own),
         });
     }
     HeadGradients {
@@ -172,7 +171,7 @@ fn rows_of(x: &Tensor<2>, rows: &Range<usize>) -> Tensor<2> {
 }
 
 fn logits(hidden: &Tensor<2>, head: &Tensor<2>, rows: &Range<usize>) -> Tensor<2> {
-    rows_of(hidden, rows).matmul(head.clone().transpose())
+    matmul(rows_of(hidden, rows), head.clone().transpose())
 }
 
 /// What one row of logits sums to.

@@ -27,6 +27,7 @@ struct Task {
 }
 
 fn main() -> ExitCode {
+    rlvr_backends::keep_freed_memory();
     match task().and_then(|task| seconds(&task)) {
         Ok(found) => {
             let found: Vec<String> = found.iter().map(|secs| format!("{secs:.4}")).collect();

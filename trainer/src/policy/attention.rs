@@ -4,26 +4,15 @@
 //! head are folded into the row axis, `[N, Hkv, g * T, K] x [N, Hkv, K, S]`, so the products read
 //! keys and values where they lie. Repeating them costs six times a decode step.
 //!
-//! # Order of summation
-//!
-//! The rollout path promises that a row's result depends neither on its neighbours nor on how far
-//! the batch is padded. On the CPU in f32 that holds bit for bit, because
-//! - a matrix product sums one output over its inner axis front to back in a single accumulator,
-//!   whatever the number of rows and columns. Three cases take other kernels or cut the axis into
-//!   blocks: a single row, a tiny product of two operands contiguous along the inner axis, and an
-//!   inner axis over 512. So rows come at least in pairs, prompts are padded to 32 tokens, cached
-//!   keys and the activations of a step are stored with their rows last, and attention cuts its
-//!   sum over columns into blocks of 512 itself;
-//! - softmax sums a row front to back and a masked column adds an exact zero behind it;
-//! - norms and elementwise operations see one row at a time.
+//! Runs whole sequences in plain tensor operations, under autodiff or not: the reference of
+//! [`super::packed`] and [`super::decode`].
 
 use burn::module::Module;
 use burn::nn::{Linear, RmsNorm};
 use burn::tensor::activation::softmax;
 use burn::tensor::{Device, Tensor, TensorData};
-use rlvr_backends::kernels::weigh;
 
-use super::cache::{MASKED, PromptKv};
+use super::cache::MASKED;
 use super::rope::RopeRows;
 
 /// Attention of one block. Field names are those of the checkpoint.
@@ -65,22 +54,6 @@ impl Attention {
         let (queries, keys, values) = fold(projected, self.num_kv_heads);
         let probs = causal_probs(queries, keys, bias);
         self.unfold(probs.matmul(values), bias.dims()[0])
-    }
-
-    /// Same as [`Attention::forward`], in the fixed order of the rollout path, keeping keys and
-    /// values.
-    pub fn prefill(
-        &self,
-        x: Tensor<2>,
-        rope: &RopeRows,
-        bias: &Tensor<2>,
-    ) -> (Tensor<2>, PromptKv) {
-        let projected = self.project(x, rope, bias.dims()[0]);
-        let (queries, keys, values) = fold(projected, self.num_kv_heads);
-        let probs = causal_probs(queries, keys.clone(), bias);
-        let attended = weigh(probs, values.clone());
-        let output = self.unfold(attended, bias.dims()[0]);
-        (output, PromptKv { keys, values })
     }
 
     fn project(&self, x: Tensor<2>, rope: &RopeRows, num_columns: usize) -> Projected {

@@ -2,11 +2,12 @@
 //!
 //! Token `i` of a sequence is column `i` of its slot. Keys are stored transposed, `[slots, Hkv, K,
 //! S]`, and values as `[slots, Hkv, S, K]`: both products of attention then read the cache with a
-//! unit stride along their output columns, so that the matrix kernels neither copy nor repack it
-//! and sum in the same order at every length (see [`super::attention`]).
+//! unit stride along their output columns.
 //!
 //! In place means: the tensor is moved out, assigned and moved back while nothing else holds it.
 //! A view that outlives a decode step would silently turn every write into a copy of the cache.
+
+use std::ops::Range;
 
 use burn::tensor::{Device, IndexingUpdateOp, Int, Tensor, TensorData};
 use rlvr_backends::kernels::{Heads, decode_attention};
@@ -23,17 +24,16 @@ pub struct LayerCache {
     values: Tensor<4>,
 }
 
-/// Keys and values of a batch of prompts, as one block computed them.
+/// Keys and values of packed prompts, as one block computed them.
 ///
 /// # Shapes
-/// - `keys`: `[N, Hkv, K, T]`
-/// - `values`: `[N, Hkv, T, K]`
+/// - both: `[L, Hkv * K]`
 #[derive(Clone, Debug)]
 pub struct PromptKv {
-    /// Transposed keys, rotated.
-    pub keys: Tensor<4>,
+    /// Rotated keys.
+    pub keys: Tensor<2>,
     /// Values.
-    pub values: Tensor<4>,
+    pub values: Tensor<2>,
 }
 
 /// The cache of all blocks.
@@ -91,24 +91,22 @@ impl KvCache {
         self.num_slots
     }
 
-    /// Copies the first `num_tokens` columns of one prompt into a slot.
-    pub fn write_prompt(
-        &mut self,
-        slot: usize,
-        prompt: &[PromptKv],
-        row: usize,
-        num_tokens: usize,
-    ) {
-        for (layer, kv) in self.layers.iter_mut().zip(prompt) {
-            let keys = kv.keys.clone().narrow(0, row, 1).narrow(3, 0, num_tokens);
-            let values = kv.values.clone().narrow(0, row, 1).narrow(2, 0, num_tokens);
+    /// Copies a prompt, which are some rows of what a prefill left, into a slot.
+    pub fn write_prompt(&mut self, slot: usize, prompts: &[PromptKv], rows: &Range<usize>) {
+        let length = rows.len();
+        for (layer, kv) in self.layers.iter_mut().zip(prompts) {
+            let [_, heads, width, _] = layer.keys.dims();
+            let own = |x: &Tensor<2>| {
+                let own = x.clone().narrow(0, rows.start, length);
+                own.reshape([1, length, heads, width])
+            };
+            let keys = own(&kv.keys).permute([0, 2, 3, 1]);
+            let values = own(&kv.values).permute([0, 2, 1, 3]);
             layer.keys.inplace(|all| {
-                let [_, heads, width, _] = all.dims();
-                all.slice_assign([slot..slot + 1, 0..heads, 0..width, 0..num_tokens], keys)
+                all.slice_assign([slot..slot + 1, 0..heads, 0..width, 0..length], keys)
             });
             layer.values.inplace(|all| {
-                let [_, heads, _, width] = all.dims();
-                all.slice_assign([slot..slot + 1, 0..heads, 0..num_tokens, 0..width], values)
+                all.slice_assign([slot..slot + 1, 0..heads, 0..length, 0..width], values)
             });
         }
     }
@@ -140,13 +138,10 @@ impl KvCache {
         let mut key_index = Vec::with_capacity(positions.len() * panels);
         let mut value_index = Vec::with_capacity(positions.len() * heads);
         let mut bias = vec![MASKED; positions.len() * num_columns];
-        for panel in 0..panels {
-            let rows = positions.iter().enumerate();
-            key_index.extend(
-                rows.map(|(row, position)| ((row * panels + panel) * capacity + position) as i64),
-            );
-        }
         for (row, &position) in positions.iter().enumerate() {
+            key_index.extend(
+                (0..panels).map(|panel| ((row * panels + panel) * capacity + position) as i64),
+            );
             value_index
                 .extend((0..heads).map(|head| ((row * heads + head) * capacity + position) as i64));
             bias[row * num_columns..][..=position].fill(0.0);
@@ -172,9 +167,10 @@ impl LayerCache {
     /// Writes one token per row.
     ///
     /// # Shapes
-    /// - `keys`, `values`: `[Hkv, K, R]`
-    pub fn write(&mut self, step: &StepIndex, keys: Tensor<3>, values: Tensor<3>) {
-        let [heads, width, rows] = keys.dims();
+    /// - `keys`, `values`: `[R, Hkv * K]`
+    pub fn write(&mut self, step: &StepIndex, keys: Tensor<2>, values: Tensor<2>) {
+        let [_, heads, width, _] = self.keys.dims();
+        let rows = keys.dims()[0];
         self.keys.inplace(|all| {
             let shape = all.dims();
             all.reshape([shape.iter().product::<usize>()])
@@ -192,17 +188,17 @@ impl LayerCache {
                 .select_assign(
                     0,
                     step.value_index.clone(),
-                    values.permute([2, 0, 1]).reshape([rows * heads, width]),
+                    values.reshape([rows * heads, width]),
                     IndexingUpdateOp::Assign,
                 )
                 .reshape(shape)
         });
     }
 
-    /// Attends from one query per row, `[H * K, R]`, to what stands in its slot up to its position.
+    /// Attends from one query per row to what stands in its slot up to its position.
     ///
     /// # Shapes
-    /// - `queries`, output: `[H * K, R]`
+    /// - `queries`, output: `[R, H * K]`
     pub fn attend(&self, step: &StepIndex, queries: Tensor<2>, heads: Heads) -> Tensor<2> {
         let (positions, bias) = (&step.positions, &step.bias);
         decode_attention(queries, &self.keys, &self.values, positions, bias, heads)

@@ -1,11 +1,10 @@
-//! One decode step: a token per row against the key-value cache, activations laid out `[D, R]`.
+//! One decode step: a token per row against the key-value cache.
 //!
-//! A step multiplies a few rows with every weight, so reading the weights is its price. With rows
-//! as the last axis, `[out, in] x [in, R]` reads each weight once, front to back; `[R, in] x [in,
-//! out]` walks down columns a page apart and takes 1.5 to 1.9 times as long on a CPU (two cores,
-//! SmolLM2-135M, 32 rows). Hence [`DecodeWeights`]: the block weights once more, transposed, made
-//! at the start of a rollout and dropped at its end. Without the copy the same code reads the
-//! trained weights through a transposed view.
+//! A step multiplies a few rows with every weight, so reading the weights is its price. Stored
+//! `[out, in]` a weight is read once, front to back; the layout of training, `[in, out]`, is walked
+//! down columns a page apart. Hence [`DecodeWeights`]: the block weights once more, transposed,
+//! made at the start of a rollout and dropped at its end. Without the copy the same code reads the
+//! trained weights through a transposed view, with the same bits.
 //!
 //! The prompt's keys and values are copied into every slot of its group, not shared: attention
 //! over a shared prompt reads less, but for SmolLM2-135M (46 kB per token, 32 slots, 150 prompt
@@ -14,20 +13,20 @@
 //! and notices nothing. In return a slot is all there is to a sequence.
 
 use burn::nn::{Linear, RmsNorm};
-use burn::tensor::activation::silu;
-use burn::tensor::{DType, Int, Tensor, TensorData};
+use burn::tensor::{Int, Tensor, TensorData};
+use rlvr_backends::kernels::{Projection, Rotation, project, rms_norm, rotate, swiglu};
 
 use super::cache::{KvCache, LayerCache, StepIndex};
 use super::config::ModelConfig;
 use super::decoder::{Block, Decoder};
-use super::rope::{RopeColumns, RopeTable};
+use super::rope::RopeTable;
 
 /// The weights of a decoder, laid out for decoding.
 #[derive(Debug)]
 pub struct DecodeWeights {
     config: ModelConfig,
     embedding: Tensor<2>,
-    head: Tensor<2>,
+    head: Projection,
     norm: Norm,
     blocks: Vec<DecodeBlock>,
 }
@@ -36,32 +35,14 @@ pub struct DecodeWeights {
 struct DecodeBlock {
     input_norm: Norm,
     /// Queries, keys and values.
-    attention: Projections<3>,
+    attention: [Projection; 3],
     query_norm: Option<Norm>,
     key_norm: Option<Norm>,
     output: Projection,
     inner_norm: Norm,
     /// Gate and up.
-    inner: Projections<2>,
+    inner: [Projection; 2],
     down: Projection,
-}
-
-/// Projections of one input. Copied weights are one matrix, one part above the other: a product
-/// with few columns is worth two threads only if it has enough rows.
-#[derive(Debug)]
-enum Projections<const N: usize> {
-    Joined {
-        all: Box<Projection>,
-        rows: [usize; N],
-    },
-    Apart([Projection; N]),
-}
-
-/// `weight`: `[out, in]`, `bias`: `[out, 1]`.
-#[derive(Debug)]
-struct Projection {
-    weight: Tensor<2>,
-    bias: Option<Tensor<2>>,
 }
 
 /// `gamma`: `[D]`.
@@ -78,7 +59,10 @@ impl DecodeWeights {
         Self {
             config: decoder.config().clone(),
             embedding: decoder.embed_tokens.weight.val(),
-            head: decoder.head_weight(),
+            head: Projection {
+                weight: decoder.head_weight(),
+                bias: None,
+            },
             norm: Norm::new(&decoder.norm),
             blocks: decoder
                 .layers
@@ -89,14 +73,14 @@ impl DecodeWeights {
     }
 
     /// Logits of one token per row, row `r` in slot `r` of the cache at `positions[r]`. The cache
-    /// is written. At least two rows, so that none takes the kernel of a single one.
+    /// is written.
     ///
     /// # Shapes
     /// - `tokens`, `positions`: `[R]`
     /// - output: `[R, V]`
     ///
     /// # Panics
-    /// If there are less than two rows, or not one position per token.
+    /// If there is not one position per token.
     pub fn step(
         &self,
         tokens: &[u32],
@@ -105,154 +89,75 @@ impl DecodeWeights {
         cache: &mut KvCache,
     ) -> Tensor<2> {
         let rows = tokens.len();
-        assert!(rows >= 2, "step: at least two rows, given {rows}");
         assert_eq!(positions.len(), rows, "step: one position per token [R]");
         let device = self.embedding.device();
         let step = cache.step_index(positions);
-        let rope = rope.columns(positions, &device);
+        let rotation = rope.rows(positions, &device);
         let tokens: Vec<i64> = tokens.iter().map(|token| i64::from(*token)).collect();
         let tokens = Tensor::<1, Int>::from_data(TensorData::new(tokens, [rows]), &device);
-        let mut x = transposed(self.embedding.clone().select(0, tokens));
+        let mut x = self.embedding.clone().select(0, tokens);
         for (block, cache) in self.blocks.iter().zip(&mut cache.layers) {
-            x = block.step(x, &rope, cache, &step, &self.config);
+            x = block.step(x, &rotation, cache, &step, &self.config);
         }
-        self.project(self.norm.forward(x))
+        self.logits(self.norm.forward(x))
     }
 
-    /// Logits of final hidden states, in the order of summation of [`DecodeWeights::step`].
+    /// Logits of final hidden states.
     ///
     /// # Shapes
     /// - `hidden`: `[R, D]`
     /// - output: `[R, V]`
     pub fn logits(&self, hidden: Tensor<2>) -> Tensor<2> {
-        self.project(transposed(hidden))
-    }
-
-    /// `[D, R]` to `[R, V]`. A single row would take another kernel, so it goes as a pair.
-    fn project(&self, x: Tensor<2>) -> Tensor<2> {
-        if x.dims()[1] > 1 {
-            return self.head.clone().matmul(x).transpose();
-        }
-        let pair = Tensor::cat(vec![x.clone(), x], 1);
-        self.head.clone().matmul(pair).narrow(1, 0, 1).transpose()
+        apply(&self.head, hidden)
     }
 }
 
 impl DecodeBlock {
     fn new(block: &Block, is_copy: bool) -> Self {
-        let projection = |linear: &Linear| Projection::new(linear, is_copy);
-        let attention = &block.self_attn;
+        let projection = |linear: &Linear| laid_out(linear, is_copy);
+        let (attention, mlp) = (&block.self_attn, &block.mlp);
         Self {
             input_norm: Norm::new(&block.input_layernorm),
-            attention: Projections::new(
-                [&attention.q_proj, &attention.k_proj, &attention.v_proj],
-                is_copy,
-            ),
+            attention: [&attention.q_proj, &attention.k_proj, &attention.v_proj].map(projection),
             query_norm: attention.q_norm.as_ref().map(Norm::new),
             key_norm: attention.k_norm.as_ref().map(Norm::new),
             output: projection(&attention.o_proj),
             inner_norm: Norm::new(&block.post_attention_layernorm),
-            inner: Projections::new([&block.mlp.gate_proj, &block.mlp.up_proj], is_copy),
-            down: projection(&block.mlp.down_proj),
+            inner: [&mlp.gate_proj, &mlp.up_proj].map(projection),
+            down: projection(&mlp.down_proj),
         }
     }
 
-    /// `[D, R]` to `[D, R]`.
+    /// `[R, D]` to `[R, D]`.
     fn step(
         &self,
         x: Tensor<2>,
-        rope: &RopeColumns,
+        rotation: &Rotation,
         cache: &mut LayerCache,
         step: &StepIndex,
         config: &ModelConfig,
     ) -> Tensor<2> {
         let normed = self.input_norm.forward(x.clone());
-        let x = x + self.attend(normed, rope, cache, step, config);
+        let x = x + self.attend(normed, rotation, cache, step, config);
         let normed = self.inner_norm.forward(x.clone());
-        let [gate, up] = self.inner.forward(normed);
-        x + self.down.forward(silu(gate) * up)
+        let [gate, up] = project(normed, self.inner.each_ref());
+        x + apply(&self.down, swiglu(gate, up))
     }
 
     fn attend(
         &self,
         x: Tensor<2>,
-        rope: &RopeColumns,
+        rotation: &Rotation,
         cache: &mut LayerCache,
         step: &StepIndex,
         config: &ModelConfig,
     ) -> Tensor<2> {
-        let [_, rows] = x.dims();
-        let (heads, kv_heads, width) = (config.num_heads, config.num_kv_heads, config.head_dim);
-        let split = |flat: Tensor<2>, heads| flat.reshape([heads, width, rows]);
-        let [queries, keys, values] = self.attention.forward(x);
-        let mut queries = split(queries, heads);
-        let mut keys = split(keys, kv_heads);
-        let values = split(values, kv_heads);
-        if let Some(norm) = &self.query_norm {
-            queries = norm.forward_heads(queries);
-        }
-        if let Some(norm) = &self.key_norm {
-            keys = norm.forward_heads(keys);
-        }
-        cache.write(step, rope.rotate(keys), values);
-        let queries = rope.rotate(queries).reshape([heads * width, rows]);
-        let attended = cache.attend(step, queries, config.heads());
-        self.output.forward(attended)
-    }
-}
-
-impl<const N: usize> Projections<N> {
-    fn new(linears: [&Linear; N], is_copy: bool) -> Self {
-        if !is_copy {
-            return Self::Apart(linears.map(|linear| Projection::new(linear, false)));
-        }
-        let weights = linears.map(|linear| linear.weight.val());
-        let rows = weights.each_ref().map(|weight| weight.dims()[1]);
-        let biases = linears.map(|linear| linear.bias.as_ref().map(|bias| bias.val()));
-        let biases: Option<Vec<Tensor<1>>> = biases.into_iter().collect();
-        let all = Projection {
-            weight: transposed(Tensor::cat(weights.to_vec(), 1)),
-            bias: biases.map(|biases| Tensor::cat(biases, 0).unsqueeze_dim(1)),
-        };
-        let all = Box::new(all);
-        Self::Joined { all, rows }
-    }
-
-    /// `[in, R]` to `[out, R]` of each part.
-    fn forward(&self, x: Tensor<2>) -> [Tensor<2>; N] {
-        match self {
-            Self::Apart(parts) => parts.each_ref().map(|part| part.forward(x.clone())),
-            Self::Joined { all, rows } => {
-                let joined = all.forward(x);
-                let mut start = 0;
-                rows.map(|rows| {
-                    start += rows;
-                    joined.clone().narrow(0, start - rows, rows)
-                })
-            }
-        }
-    }
-}
-
-impl Projection {
-    fn new(linear: &Linear, is_copy: bool) -> Self {
-        let weight = linear.weight.val();
-        Self {
-            weight: match is_copy {
-                true => transposed(weight),
-                false => weight.transpose(),
-            },
-            bias: linear.bias.as_ref().map(|b| b.val().unsqueeze_dim(1)),
-        }
-    }
-
-    /// `[in, R]` to `[out, R]`.
-    fn forward(&self, x: Tensor<2>) -> Tensor<2> {
-        let product = self.weight.clone().matmul(x);
-        match &self.bias {
-            Some(bias) => product + bias.clone(),
-            None => product,
-        }
+        let [queries, keys, values] = project(x, self.attention.each_ref());
+        let queries = head_norm(&self.query_norm, queries, config.head_dim);
+        let keys = head_norm(&self.key_norm, keys, config.head_dim);
+        cache.write(step, rotate(keys, rotation), values);
+        let attended = cache.attend(step, rotate(queries, rotation), config.heads());
+        apply(&self.output, attended)
     }
 }
 
@@ -264,27 +169,33 @@ impl Norm {
         }
     }
 
-    /// `[D, R]`.
+    /// `[N, D]`.
     fn forward(&self, x: Tensor<2>) -> Tensor<2> {
-        let gamma = self.gamma.clone().unsqueeze_dim(1);
-        rms_norm(x, 0, gamma, self.eps)
-    }
-
-    /// `[heads, K, R]`.
-    fn forward_heads(&self, x: Tensor<3>) -> Tensor<3> {
-        let [width] = self.gamma.dims();
-        let gamma = self.gamma.clone().reshape([1, width, 1]);
-        rms_norm(x, 1, gamma, self.eps)
+        rms_norm(x, self.gamma.clone(), self.eps)
     }
 }
 
-/// Zhang and Sennrich, "Root Mean Square Layer Normalization" (2019), arXiv:1910.07467, along
-/// `dim`, computed in f32.
-fn rms_norm<const D: usize>(x: Tensor<D>, dim: usize, gamma: Tensor<D>, eps: f64) -> Tensor<D> {
-    let dtype = x.dtype();
-    let square = x.clone().cast(DType::F32).square();
-    let rms = (square.mean_dim(dim) + eps).sqrt();
-    (x / rms.cast(dtype)) * gamma
+/// Norm of every head, `[R, heads * K]`; passes through if there is none.
+fn head_norm(norm: &Option<Norm>, x: Tensor<2>, width: usize) -> Tensor<2> {
+    let Some(norm) = norm else { return x };
+    let shape = x.dims();
+    norm.forward(x.reshape([-1, width as i32])).reshape(shape)
+}
+
+fn apply(projection: &Projection, x: Tensor<2>) -> Tensor<2> {
+    let [output] = project(x, [projection]);
+    output
+}
+
+fn laid_out(linear: &Linear, is_copy: bool) -> Projection {
+    let weight = linear.weight.val();
+    Projection {
+        weight: match is_copy {
+            true => transposed(weight),
+            false => weight.transpose(),
+        },
+        bias: linear.bias.as_ref().map(|bias| bias.val()),
+    }
 }
 
 /// A transposed copy. Reshaping a transposed view is what makes it one.
@@ -357,17 +268,12 @@ mod tests {
             let expected = full(&decoder, &tokens);
             let mut cache = KvCache::new(&config, 2, 90, &device);
             let rope = RopeTable::new(&config, 90);
-            let prompt: Vec<i64> = tokens
-                .iter()
-                .flat_map(|r| r[..5].to_vec())
-                .map(i64::from)
-                .collect();
-            let prompt = Tensor::from_data(TensorData::new(prompt, [2, 5]), &device);
             let lengths = [5, 3];
-            let prefill = decoder.prefill(prompt, &lengths);
+            let prompts = [&tokens[0][..5], &tokens[1][..3]];
+            let prefill = decoder.prefill(&prompts);
             let logits = values(weights.logits(prefill.last_hidden.clone()));
             for (slot, length) in lengths.into_iter().enumerate() {
-                cache.write_prompt(slot, &prefill.layers, slot, length);
+                cache.write_prompt(slot, &prefill.layers, &prefill.rows[slot]);
                 assert_close(
                     &logits[slot * 48..][..48],
                     &expected[slot * 90 + length - 1],

@@ -17,7 +17,6 @@ use burn::tensor::activation::silu;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
 use super::attention::{Attention, causal_bias};
-use super::cache::PromptKv;
 use super::config::ModelConfig;
 use super::rope::RopeTable;
 use crate::record::PromptId;
@@ -65,25 +64,6 @@ pub struct Decoder {
     pub lm_head: Option<Param<Tensor<2>>>,
     #[module(skip)]
     config: ModelConfig,
-}
-
-/// What a prefill leaves behind.
-#[derive(Debug)]
-pub struct Prefill {
-    /// Final hidden state of the last token of every prompt, `[N, D]`.
-    pub last_hidden: Tensor<2>,
-    /// Keys and values, one entry per block.
-    pub layers: Vec<PromptKv>,
-}
-
-/// A prefill with the hidden states that predict the prompts' own tokens.
-#[derive(Debug)]
-pub struct ScoredPrefill {
-    /// What decoding needs.
-    pub prefill: Prefill,
-    /// Final hidden states of all but the last token of every prompt, packed prompt after prompt,
-    /// `[M, D]`; none if every prompt has one token.
-    pub hidden: Option<Tensor<2>>,
 }
 
 impl Decoder {
@@ -161,79 +141,6 @@ impl Decoder {
         }
         let width = self.config.hidden_size;
         self.norm.forward(x).reshape([rows, columns, width])
-    }
-
-    /// Runs prompts once and keeps their keys and values.
-    ///
-    /// # Shapes
-    /// - `tokens`: `[N, T]`, right-padded; `lengths`: tokens per row, each at least 1
-    ///
-    /// # Panics
-    /// If `lengths` has not one entry per row.
-    pub fn prefill(&self, tokens: Tensor<2, Int>, lengths: &[usize]) -> Prefill {
-        let columns = tokens.dims()[1];
-        let (x, layers) = self.prefill_trunk(tokens, lengths);
-        Prefill {
-            last_hidden: self.last_hidden(x, lengths, columns),
-            layers,
-        }
-    }
-
-    /// As [`Decoder::prefill`], and keeps the hidden states of the positions before the last.
-    ///
-    /// # Panics
-    /// As [`Decoder::prefill`].
-    pub fn prefill_all(&self, tokens: Tensor<2, Int>, lengths: &[usize]) -> ScoredPrefill {
-        let (device, columns) = (tokens.device(), tokens.dims()[1]);
-        let (x, layers) = self.prefill_trunk(tokens, lengths);
-        let rows = lengths.iter().enumerate();
-        let inner: Vec<i64> = rows
-            .flat_map(|(row, length)| (0..length - 1).map(move |t| (row * columns + t) as i64))
-            .collect();
-        let hidden = (!inner.is_empty()).then(|| {
-            let inner = Tensor::from_data(inner.as_slice(), &device);
-            self.norm.forward(x.clone().select(0, inner))
-        });
-        ScoredPrefill {
-            prefill: Prefill {
-                last_hidden: self.last_hidden(x, lengths, columns),
-                layers,
-            },
-            hidden,
-        }
-    }
-
-    /// Hidden states before the final norm, `[N * T, D]`, with keys and values.
-    fn prefill_trunk(
-        &self,
-        tokens: Tensor<2, Int>,
-        lengths: &[usize],
-    ) -> (Tensor<2>, Vec<PromptKv>) {
-        let [rows, columns] = tokens.dims();
-        assert_eq!(lengths.len(), rows, "prefill: one length per row [N]");
-        let device = tokens.device();
-        let rope = RopeTable::new(&self.config, columns).all(&device);
-        let bias = causal_bias(columns, &device);
-        let mut x = self.embed(tokens);
-        let mut layers = Vec::with_capacity(self.layers.len());
-        for block in &self.layers {
-            let normed = block.input_layernorm.forward(x.clone());
-            let (attended, kv) = block.self_attn.prefill(normed, &rope, &bias);
-            layers.push(kv);
-            x = block.feed_forward(x + attended);
-        }
-        (x, layers)
-    }
-
-    /// `[N * T, D]` to the normed rows of the last tokens, `[N, D]`.
-    fn last_hidden(&self, x: Tensor<2>, lengths: &[usize], columns: usize) -> Tensor<2> {
-        let last: Vec<i64> = lengths
-            .iter()
-            .enumerate()
-            .map(|(row, length)| (row * columns + length - 1) as i64)
-            .collect();
-        let last = Tensor::from_data(last.as_slice(), &x.device());
-        self.norm.forward(x.select(0, last))
     }
 
     /// `[N, T]` to `[N * T, D]`.

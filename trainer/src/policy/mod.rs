@@ -16,6 +16,7 @@ pub mod hub;
 pub mod json_file;
 pub mod load;
 pub mod packed;
+pub mod prefill;
 pub mod python_text;
 pub mod rope;
 pub mod save;

@@ -13,11 +13,12 @@ use burn::nn::{Linear, RmsNorm};
 use burn::optim::GradientsParams;
 use burn::tensor::{IndexingUpdateOp, Int, Tensor};
 use rlvr_backends::kernels::{
-    Heads, PromptSpan, Rotation, prefix_attention, prefix_attention_backward, rms_norm,
+    Heads, PromptSpan, Rotation, matmul, prefix_attention, prefix_attention_backward, rms_norm,
     rms_norm_backward, rotate, rotate_back, swiglu, swiglu_backward,
 };
 
 use super::attention::Attention;
+use super::cache::PromptKv;
 use super::config::ModelConfig;
 use super::decoder::{Block, Decoder};
 use super::rope::RopeTable;
@@ -113,26 +114,15 @@ impl Decoder {
     /// Hidden states after the final norm, `[L, D]`, and what `keep` says. Nothing is recorded by
     /// autodiff, whatever device the weights are on.
     pub fn packed_hidden(&self, packed: &PackedTokens, keep: Keep) -> (Tensor<2>, Option<Trace>) {
-        let embedding = self.embed_tokens.weight.val().inner();
-        let positions: Vec<usize> = packed
-            .spans
-            .iter()
-            .flat_map(PromptSpan::positions)
-            .collect();
-        let longest = positions.iter().max().map_or(0, |last| last + 1);
-        let rotation = RopeTable::new(self.config(), longest).rows(&positions, &embedding.device());
+        let rotation = self.rotation(packed);
         let frame = self.frame(&packed.spans, &rotation);
-        let mut x = embedding.select(0, packed.tokens.clone());
         let mut blocks = Vec::new();
-        for block in &self.layers {
-            let input = x.clone();
-            let (output, products) = block.packed(x, &frame);
-            x = output;
+        let x = self.packed_trunk(packed, &frame, |input, products| {
             if keep != Keep::Nothing {
                 let products = (keep == Keep::Products).then_some(products);
                 blocks.push(BlockTrace { input, products });
             }
-        }
+        });
         let hidden = norm(&self.norm, x.clone());
         let trace = (keep != Keep::Nothing).then_some(Trace {
             rotation,
@@ -140,6 +130,47 @@ impl Decoder {
             last: x,
         });
         (hidden, trace)
+    }
+
+    /// Hidden states before the final norm, `[L, D]`, with the keys and values of every block.
+    pub(super) fn packed_prompts(&self, packed: &PackedTokens) -> (Tensor<2>, Vec<PromptKv>) {
+        let rotation = self.rotation(packed);
+        let frame = self.frame(&packed.spans, &rotation);
+        let mut layers = Vec::with_capacity(self.layers.len());
+        let x = self.packed_trunk(packed, &frame, |_, products| {
+            let Products { keys, values, .. } = products;
+            layers.push(PromptKv { keys, values });
+        });
+        (x, layers)
+    }
+
+    /// The norm after the last block.
+    pub(super) fn final_norm(&self, x: Tensor<2>) -> Tensor<2> {
+        norm(&self.norm, x)
+    }
+
+    /// Output of the last block, `[L, D]`; `see` gets the input and the products of each block.
+    fn packed_trunk(
+        &self,
+        packed: &PackedTokens,
+        frame: &Frame<'_>,
+        mut see: impl FnMut(Tensor<2>, Products),
+    ) -> Tensor<2> {
+        let embedding = self.embed_tokens.weight.val().inner();
+        let mut x = embedding.select(0, packed.tokens.clone());
+        for block in &self.layers {
+            let (output, products) = block.packed(x.clone(), frame);
+            see(std::mem::replace(&mut x, output), products);
+        }
+        x
+    }
+
+    fn rotation(&self, packed: &PackedTokens) -> Rotation {
+        let positions = packed.spans.iter().flat_map(PromptSpan::positions);
+        let positions: Vec<usize> = positions.collect();
+        let longest = positions.iter().max().map_or(0, |last| last + 1);
+        let device = self.embed_tokens.weight.val().inner().device();
+        RopeTable::new(self.config(), longest).rows(&positions, &device)
     }
 
     /// Parameter gradients of a loss, from its gradient with respect to the hidden states, `[L,
@@ -296,7 +327,7 @@ impl Block {
         gradients: &mut Gradients,
     ) -> Tensor<2> {
         let mlp = &self.mlp;
-        let grad_inner = grad.clone().matmul(weight(&mlp.down_proj).transpose());
+        let grad_inner = matmul(grad.clone(), weight(&mlp.down_proj).transpose());
         let parts = swiglu_backward(gate, up, grad_inner);
         gradients.weights(&mlp.down_proj, parts.value, grad.clone());
         let normed = norm(&self.post_attention_layernorm, middle.clone());
@@ -314,7 +345,7 @@ impl Gradients {
     /// `x`: `[L, in]`, `grad`: `[L, out]`.
     fn linear(&mut self, linear: &Linear, x: Tensor<2>, grad: Tensor<2>) -> Tensor<2> {
         self.weights(linear, x, grad.clone());
-        grad.matmul(weight(linear).transpose())
+        matmul(grad, weight(linear).transpose())
     }
 
     fn weights(&mut self, linear: &Linear, x: Tensor<2>, grad: Tensor<2>) {
@@ -323,7 +354,7 @@ impl Gradients {
             self.0.register(bias.id, sum);
         }
         self.0
-            .register(linear.weight.id, x.transpose().matmul(grad));
+            .register(linear.weight.id, matmul(x.transpose(), grad));
     }
 
     fn norm(&mut self, norm: &RmsNorm, x: Tensor<2>, grad: Tensor<2>) -> Tensor<2> {
@@ -359,7 +390,7 @@ fn head_norm(norm: &Option<RmsNorm>, x: Tensor<2>, frame: &Frame<'_>) -> Tensor<
 }
 
 fn linear(linear: &Linear, x: Tensor<2>) -> Tensor<2> {
-    let product = x.matmul(weight(linear));
+    let product = matmul(x, weight(linear));
     match &linear.bias {
         Some(bias) => product + bias.val().inner().unsqueeze(),
         None => product,

@@ -71,16 +71,6 @@ pub struct RopeRows {
     sin: Tensor<4>,
 }
 
-/// Cosines and signed sines of single tokens with rows last, broadcast over heads.
-///
-/// # Shapes
-/// - both: `[1, K, R]`
-#[derive(Clone, Debug)]
-pub struct RopeColumns {
-    cos: Tensor<3>,
-    sin: Tensor<3>,
-}
-
 impl RopeTable {
     /// Tables for positions `0..num_positions`.
     pub fn new(config: &ModelConfig, num_positions: usize) -> Self {
@@ -129,22 +119,6 @@ impl RopeTable {
             sin: upload(&self.sin),
         }
     }
-
-    /// The given positions, one per row.
-    pub fn columns(&self, positions: &[usize], device: &Device) -> RopeColumns {
-        let upload = |table: &[f32]| {
-            let mut values = Vec::with_capacity(self.width * positions.len());
-            for dim in 0..self.width {
-                values.extend(positions.iter().map(|p| table[p * self.width + dim]));
-            }
-            let shape = [1, self.width, positions.len()];
-            Tensor::from_data(TensorData::new(values, shape), device)
-        };
-        RopeColumns {
-            cos: upload(&self.cos),
-            sin: upload(&self.sin),
-        }
-    }
 }
 
 impl RopeRows {
@@ -155,18 +129,6 @@ impl RopeRows {
     /// - output: same
     pub fn rotate(&self, x: Tensor<4>) -> Tensor<4> {
         let swapped = swap_halves(x.clone(), 3);
-        x * self.cos.clone() + swapped * self.sin.clone()
-    }
-}
-
-impl RopeColumns {
-    /// Turns every head of `x`.
-    ///
-    /// # Shapes
-    /// - `x`: `[heads, K, R]`
-    /// - output: same
-    pub fn rotate(&self, x: Tensor<3>) -> Tensor<3> {
-        let swapped = swap_halves(x.clone(), 1);
         x * self.cos.clone() + swapped * self.sin.clone()
     }
 }

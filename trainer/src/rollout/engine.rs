@@ -61,7 +61,7 @@ impl Engine {
     ///
     /// # Errors
     /// A prompt that is empty, too long or not of this vocabulary; values that cannot be used; a
-    /// budget that holds less than two sequences; logits that are not finite.
+    /// budget that holds no sequence; logits that are not finite.
     #[expect(
         clippy::too_many_arguments,
         reason = "three of them key the random streams"
@@ -141,7 +141,7 @@ impl Engine {
         Ok(RolloutOutput { completions, stats })
     }
 
-    /// Most tokens, padding included, in one prefill batch.
+    /// Most tokens in one prefill batch.
     pub(super) fn prefill_tokens(&self) -> usize {
         self.rollout.prefill_tokens
     }
@@ -173,12 +173,11 @@ impl Engine {
     }
 }
 
-/// Slots of each worker: even numbers that add up to `num_slots`.
+/// Slots of each worker.
 fn share(num_slots: usize, num_workers: usize) -> Vec<usize> {
-    let pairs = num_slots / 2;
-    let workers = num_workers.min(pairs).max(1);
+    let workers = num_workers.min(num_slots).max(1);
     (0..workers)
-        .map(|worker| 2 * (pairs / workers + usize::from(worker < pairs % workers)))
+        .map(|worker| num_slots / workers + usize::from(worker < num_slots % workers))
         .collect()
 }
 

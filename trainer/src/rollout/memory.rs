@@ -71,11 +71,10 @@ pub fn slot_tokens(config: &ModelConfig, longest_prompt: usize, max_new_tokens: 
         .next_multiple_of(COLUMN_BUCKET)
 }
 
-/// Slots that the budget, the configured bound and the work allow: an even number, because rows
-/// are decoded in pairs.
+/// Slots that the budget, the configured bound and the work allow.
 ///
 /// # Errors
-/// If the budget holds less than two slots.
+/// If the budget holds no slot.
 pub fn num_slots(
     config: &ModelConfig,
     rollout: &RolloutConfig,
@@ -84,15 +83,15 @@ pub fn num_slots(
 ) -> Result<usize, RolloutError> {
     let slot_bytes = KvCache::slot_bytes(config, slot_tokens);
     let affordable = (rollout.kv_budget_bytes / slot_bytes.max(1)) as usize;
-    if affordable < 2 {
+    if affordable == 0 {
         return Err(RolloutError::BudgetTooSmall {
             budget_bytes: rollout.kv_budget_bytes,
-            needed_bytes: 2 * slot_bytes,
+            needed_bytes: slot_bytes,
             column_tokens: slot_tokens,
         });
     }
     let wanted = rollout.max_slots.min(num_completions);
-    Ok(wanted.next_multiple_of(2).max(2).min(affordable / 2 * 2))
+    Ok(wanted.max(1).min(affordable))
 }
 
 /// Estimates a rollout of `num_completions` completions of prompts up to `longest_prompt` tokens.
@@ -151,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn slots_follow_the_budget_and_come_in_pairs() {
+    fn slots_follow_the_budget() {
         let config = tiny_config();
         let slot_bytes = KvCache::slot_bytes(&config, 64);
         assert_eq!(slot_bytes, 2 * 2 * 2 * 8 * 64 * 4);
@@ -163,12 +162,12 @@ mod tests {
             };
             num_slots(&config, &rollout, 64, completions)
         };
-        assert_eq!(slots(7 * slot_bytes, 32, 100), Ok(6));
-        assert_eq!(slots(7 * slot_bytes, 3, 100), Ok(4));
-        assert_eq!(slots(7 * slot_bytes, 32, 1), Ok(2));
+        assert_eq!(slots(7 * slot_bytes, 32, 100), Ok(7));
+        assert_eq!(slots(7 * slot_bytes, 3, 100), Ok(3));
+        assert_eq!(slots(7 * slot_bytes, 32, 1), Ok(1));
         assert!(matches!(
-            slots(2 * slot_bytes - 1, 32, 100),
-            Err(RolloutError::BudgetTooSmall { needed_bytes, .. }) if needed_bytes == 2 * slot_bytes
+            slots(slot_bytes - 1, 32, 100),
+            Err(RolloutError::BudgetTooSmall { needed_bytes, .. }) if needed_bytes == slot_bytes
         ));
     }
 

@@ -52,7 +52,7 @@ pub struct RolloutConfig {
     /// Keep a second copy of the block weights during a rollout, laid out for decoding: half as
     /// long again per step without it on a CPU. Turn it off where memory is short.
     pub copy_weights: bool,
-    /// Most tokens, padding included, in one prefill batch.
+    /// Most tokens in one prefill batch.
     pub prefill_tokens: usize,
     /// Sampling temperature; 0 is greedy.
     pub temperature: f64,
@@ -102,7 +102,7 @@ impl RolloutConfig {
         positive("rollout.num_workers", self.num_workers)?;
         positive("rollout.prefill_tokens", self.prefill_tokens)?;
         if self.kv_budget_bytes == 0 {
-            let allowed = "at least the keys and values of two sequences";
+            let allowed = "at least the keys and values of one sequence";
             return Err(InvalidValue::new("rollout.kv_budget_bytes", 0, allowed));
         }
         self.sampling(Vec::new()).validate()
@@ -269,14 +269,14 @@ pub enum RolloutError {
         /// Rows of the embedding.
         vocab_size: usize,
     },
-    /// Not even two sequences fit.
+    /// Not even one sequence fits.
     #[error(
-        "fit a key-value cache into {budget_bytes} bytes: two sequences of {column_tokens} tokens need {needed_bytes}; raise rollout.kv_budget_bytes or lower rollout.max_new_tokens"
+        "fit a key-value cache into {budget_bytes} bytes: a sequence of {column_tokens} tokens needs {needed_bytes}; raise rollout.kv_budget_bytes or lower rollout.max_new_tokens"
     )]
     BudgetTooSmall {
         /// `rollout.kv_budget_bytes`.
         budget_bytes: u64,
-        /// Bytes of two slots.
+        /// Bytes of a slot.
         needed_bytes: u64,
         /// Tokens of one slot.
         column_tokens: usize,

@@ -14,16 +14,18 @@
 //! follows. The distribution after the last prompt token belongs to the completion.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::time::Instant;
 
 use burn::tensor::Tensor;
 use rlvr_backends::kernels::token_entropies;
 
 use super::engine::Engine;
-use super::prefill::{PromptBatch, batches};
+use super::prefill::{batches, prompts};
 use super::{Request, RolloutError};
 use crate::policy::cache::{KvCache, PromptKv};
 use crate::policy::decoder::Decoder;
+use crate::policy::prefill::Prefill;
 use crate::record::PromptId;
 
 /// How prompts are scored.
@@ -113,17 +115,15 @@ pub struct PromptPool {
 #[derive(Debug)]
 struct PoolBatch {
     prompt_ids: Vec<PromptId>,
-    /// `[N, D]`
-    last_hidden: Tensor<2>,
-    layers: Vec<PromptKv>,
-    row_bytes: u64,
+    prefill: Prefill,
+    bytes: u64,
 }
 
 /// A pooled prompt, ready to be decoded from.
 #[derive(Debug)]
 pub(super) struct PooledPrompt<'a> {
     pub(super) layers: &'a [PromptKv],
-    pub(super) row: usize,
+    pub(super) rows: Range<usize>,
 }
 
 impl PromptPool {
@@ -139,8 +139,7 @@ impl PromptPool {
     pub fn keep(&mut self, is_kept: impl Fn(PromptId) -> bool) {
         let batches = std::mem::take(&mut self.batches).into_iter();
         self.batches = batches.filter_map(|batch| batch.keep(&is_kept)).collect();
-        let bytes = |batch: &PoolBatch| batch.row_bytes * batch.prompt_ids.len() as u64;
-        self.held_bytes = self.batches.iter().map(bytes).sum();
+        self.held_bytes = self.batches.iter().map(|batch| batch.bytes).sum();
     }
 
     /// Bytes of the keys and values held.
@@ -159,7 +158,7 @@ impl PromptPool {
         })
     }
 
-    /// Where the prompts are: batch and row.
+    /// Where the prompts are: batch and place in it.
     pub(super) fn places(&self) -> BTreeMap<PromptId, (usize, usize)> {
         let batches = self.batches.iter().enumerate();
         batches
@@ -171,44 +170,43 @@ impl PromptPool {
     }
 
     /// One pooled prompt.
-    pub(super) fn prompt(&self, (batch, row): (usize, usize)) -> PooledPrompt<'_> {
+    pub(super) fn prompt(&self, (batch, place): (usize, usize)) -> PooledPrompt<'_> {
+        let prefill = &self.batches[batch].prefill;
         PooledPrompt {
-            layers: &self.batches[batch].layers,
-            row,
+            layers: &prefill.layers,
+            rows: prefill.rows[place].clone(),
         }
     }
 
     /// Final hidden states of the last tokens, `[R, D]`.
     pub(super) fn last_hidden(&self, places: &[(usize, usize)]) -> Tensor<2> {
-        let row = |&(batch, row): &(usize, usize)| {
-            self.batches[batch].last_hidden.clone().narrow(0, row, 1)
+        let row = |&(batch, place): &(usize, usize)| {
+            let last_hidden = &self.batches[batch].prefill.last_hidden;
+            last_hidden.clone().narrow(0, place, 1)
         };
         Tensor::cat(places.iter().map(row).collect(), 0)
     }
 }
 
 impl PoolBatch {
-    /// The rows that are kept, in memory of their own; none if there is none.
+    /// The prompts that are kept, in memory of their own; none if there is none.
     fn keep(self, is_kept: &impl Fn(PromptId) -> bool) -> Option<Self> {
-        let kept = self.prompt_ids.iter().enumerate();
-        let rows: Vec<i64> = kept
+        let places = self.prompt_ids.iter().enumerate();
+        let places: Vec<usize> = places
             .filter(|(_, id)| is_kept(**id))
-            .map(|(row, _)| row as i64)
+            .map(|(place, _)| place)
             .collect();
-        if rows.is_empty() || rows.len() == self.prompt_ids.len() {
-            return (!rows.is_empty()).then_some(self);
+        if places.is_empty() || places.len() == self.prompt_ids.len() {
+            return (!places.is_empty()).then_some(self);
         }
-        let prompt_ids = rows.iter().map(|&row| self.prompt_ids[row as usize]);
-        let index = Tensor::from_data(rows.as_slice(), &self.last_hidden.device());
-        let layers = self.layers.into_iter().map(|kv| PromptKv {
-            keys: kv.keys.select(0, index.clone()),
-            values: kv.values.select(0, index.clone()),
-        });
+        let prompt_ids = places.iter().map(|&place| self.prompt_ids[place]).collect();
+        let rows_before: usize = self.prefill.rows.iter().map(Range::len).sum();
+        let prefill = self.prefill.keep(&places);
+        let rows: usize = prefill.rows.iter().map(Range::len).sum();
         Some(Self {
-            prompt_ids: prompt_ids.collect(),
-            layers: layers.collect(),
-            last_hidden: self.last_hidden.select(0, index.clone()),
-            row_bytes: self.row_bytes,
+            prompt_ids,
+            bytes: self.bytes / rows_before as u64 * rows as u64,
+            prefill,
         })
     }
 }
@@ -255,10 +253,9 @@ fn score(
     stats: &mut ScoreStats,
 ) -> Result<Vec<(usize, PromptEntropy)>, RolloutError> {
     let started = Instant::now();
-    let device = decoder.head_weight().device();
-    let input = PromptBatch::new(batch, &device);
-    let scored = decoder.prefill_all(input.tokens, &input.lengths);
-    stats.scored_tokens += input.lengths.iter().sum::<usize>() as u64;
+    let scored = decoder.prefill_all(&prompts(batch));
+    let num_tokens: usize = scored.prefill.rows.iter().map(Range::len).sum();
+    stats.scored_tokens += num_tokens as u64;
     stats.prefill_secs += started.elapsed().as_secs_f64();
 
     let started = Instant::now();
@@ -272,15 +269,13 @@ fn score(
     let found = per_prompt(batch, &entropies, settings.template)?;
     stats.entropy_secs += started.elapsed().as_secs_f64();
 
-    let row_bytes = KvCache::slot_bytes(decoder.config(), input.columns);
-    let batch_bytes = row_bytes * batch.len() as u64;
-    if pool.held_bytes + batch_bytes <= settings.kv_pool_bytes {
-        pool.held_bytes += batch_bytes;
+    let bytes = KvCache::slot_bytes(decoder.config(), num_tokens);
+    if pool.held_bytes + bytes <= settings.kv_pool_bytes {
+        pool.held_bytes += bytes;
         pool.batches.push(PoolBatch {
             prompt_ids: batch.iter().map(|(_, it)| it.prompt_id).collect(),
-            last_hidden: scored.prefill.last_hidden,
-            layers: scored.prefill.layers,
-            row_bytes,
+            prefill: scored.prefill,
+            bytes,
         });
     }
     Ok(found)

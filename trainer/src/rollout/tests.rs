@@ -352,7 +352,7 @@ fn bad_input_is_named() {
         }
     ));
     let poor = RolloutConfig {
-        kv_budget_bytes: 10_000,
+        kv_budget_bytes: 8_000,
         ..config()
     };
     assert!(matches!(

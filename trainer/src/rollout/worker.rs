@@ -1,11 +1,12 @@
 //! One worker: its slots, its cache, and the loop of admit, decode, sample, retire.
 
+use std::ops::Range;
 use std::time::Instant;
 
-use burn::tensor::{Device, Tensor};
+use burn::tensor::Tensor;
 
 use super::engine::Call;
-use super::prefill::{PromptBatch, batches};
+use super::prefill::{batches, prompts};
 use super::sampling::{Draw, Sampler};
 use super::{Request, RolloutError};
 use crate::policy::cache::{KvCache, PromptKv};
@@ -43,7 +44,7 @@ struct Ready<'a> {
     request: &'a Request,
     next_index: u32,
     layers: Vec<PromptKv>,
-    row: usize,
+    rows: Range<usize>,
     logits: Vec<f32>,
 }
 
@@ -62,7 +63,6 @@ struct Active<'a> {
 
 pub(super) struct Worker<'a> {
     call: &'a Call<'a>,
-    device: Device,
     cache: KvCache,
     rope: RopeTable,
     slots: Vec<Option<Active<'a>>>,
@@ -81,7 +81,6 @@ impl<'a> Worker<'a> {
             slots: (0..num_slots).map(|_| None).collect(),
             ready: Vec::new(),
             output: WorkerOutput::default(),
-            device,
         }
     }
 
@@ -138,9 +137,7 @@ impl<'a> Worker<'a> {
                 if let Some(done) = active.done(self.call) {
                     self.output.done.push(done);
                 } else {
-                    let length = ready.request.prompt_tokens.len();
-                    self.cache
-                        .write_prompt(slot, &ready.layers, ready.row, length);
+                    self.cache.write_prompt(slot, &ready.layers, &ready.rows);
                     self.slots[slot] = Some(active);
                 }
                 if ready.next_index == ready.request.num_completions {
@@ -179,7 +176,7 @@ impl<'a> Worker<'a> {
                 request,
                 next_index: 0,
                 layers: prompt.layers.to_vec(),
-                row: prompt.row,
+                rows: prompt.rows,
                 logits: logits[index * vocab..][..vocab].to_vec(),
             });
         }
@@ -188,26 +185,24 @@ impl<'a> Worker<'a> {
         Ok(fresh)
     }
 
-    /// Runs a batch of prompts of similar length.
+    /// Runs a batch of prompts.
     fn prefill(&mut self, batch: &[(usize, &'a Request)]) -> Result<(), RolloutError> {
         let start = Instant::now();
-        let PromptBatch {
-            tokens, lengths, ..
-        } = PromptBatch::new(batch, &self.device);
-        let prefill = self.call.decoder.prefill(tokens, &lengths);
+        let prefill = self.call.decoder.prefill(&prompts(batch));
         let logits = read(self.call.weights.logits(prefill.last_hidden))?;
         let vocab = self.call.decoder.config().vocab_size;
-        for (row, (place, request)) in batch.iter().enumerate() {
+        let logits = logits.chunks_exact(vocab);
+        for ((rows, logits), (place, request)) in prefill.rows.iter().zip(logits).zip(batch) {
             self.ready.push(Ready {
                 place: *place,
                 request,
                 next_index: 0,
                 layers: prefill.layers.clone(),
-                row,
-                logits: logits[row * vocab..][..vocab].to_vec(),
+                rows: rows.clone(),
+                logits: logits.to_vec(),
             });
+            self.output.prefill_tokens += rows.len() as u64;
         }
-        self.output.prefill_tokens += lengths.iter().sum::<usize>() as u64;
         self.output.prefill_secs += start.elapsed().as_secs_f64();
         Ok(())
     }
@@ -231,11 +226,8 @@ impl<'a> Worker<'a> {
 
     /// One token for every active slot.
     fn decode(&mut self, num_active: usize) -> Result<(), RolloutError> {
-        // Always pairs: a single row would take another kernel. The spare row is a slot without a
-        // completion, or one that was never used; nobody reads it.
-        let rows = num_active.next_multiple_of(2);
-        let mut tokens = vec![0; rows];
-        let mut positions = vec![0; rows];
+        let mut tokens = vec![0; num_active];
+        let mut positions = vec![0; num_active];
         for (row, active) in self.slots.iter().flatten().enumerate() {
             tokens[row] = active.tokens.last().copied().unwrap_or(0);
             positions[row] = active.request.prompt_tokens.len() + active.tokens.len() - 1;
