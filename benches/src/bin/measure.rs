@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use burn::module::Module;
 use burn::tensor::Device;
+use rlvr_backends::kernels::matmul;
 use rlvr_benches::load::{UpdateLoad, gradients, requests, total};
 use trainer::batch::{MicroBatch, Row};
 use trainer::optimizer::{Optimizer, OptimizerSettings, Schedule};
@@ -64,7 +65,7 @@ fn seconds(task: &Task) -> Result<Vec<f64>, String> {
         "decode" => rollouts(task, [4, 8, 240], 32, |stats| {
             (stats.decode_secs + stats.sampling_secs) / stats.decode_steps.max(1) as f64
         })?,
-        "prefill" => rollouts(task, [8, 1, 128], 1, |stats| stats.prefill_secs)?,
+        "prefill" => prefills(task)?,
         "update" => updates(task)?,
         "optimizer" => optimizer_steps(task)?,
         other => return Err(format!("no stage is called {other}")),
@@ -96,6 +97,26 @@ fn rollouts(
             .map_err(|err| err.to_string())
     };
     (0..=task.repeats as u64).map(roll_out).collect()
+}
+
+/// Eight prompts of 128 tokens, up to the logits of what follows them.
+fn prefills(task: &Task) -> Result<Vec<f64>, String> {
+    let decoder = load_decoder(&task.folder, &task.device).map_err(|err| err.to_string())?;
+    let requests = requests(task.folder.config.vocab_size, 8, 1, 128);
+    let prompts: Vec<&[u32]> = requests.iter().map(|it| &it.prompt_tokens[..]).collect();
+    let run = |_| {
+        let started = Instant::now();
+        let hidden = decoder.prefill(&prompts).last_hidden;
+        let logits = matmul(hidden, decoder.head_weight().transpose());
+        let logits = logits.try_into_vec_as::<f32>();
+        let elapsed = started.elapsed().as_secs_f64();
+        match logits {
+            Ok(logits) if logits.iter().all(|logit| logit.is_finite()) => Ok(elapsed),
+            Ok(_) => Err("a logit is not finite".into()),
+            Err(error) => Err(error.to_string()),
+        }
+    };
+    (0..=task.repeats).map(run).collect()
 }
 
 /// Forward and backward of 8 rows of 256 tokens that share nothing.
