@@ -15,6 +15,7 @@
 
 mod allocator;
 mod error;
+mod facts;
 mod kind;
 mod open;
 mod threads;
@@ -23,6 +24,7 @@ pub mod kernels;
 
 pub use allocator::keep_freed_memory;
 pub use error::{BackendError, ThreadsError};
+pub use facts::DeviceFacts;
 pub use kind::{BackendKind, UnknownBackend, compiled};
 pub use open::device;
 pub use threads::set_threads;

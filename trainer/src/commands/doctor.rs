@@ -6,7 +6,7 @@ use std::num::NonZero;
 use std::path::Path;
 use std::thread;
 
-use rlvr_backends::{BackendKind, compiled, device};
+use rlvr_backends::{BackendKind, DeviceFacts, compiled, device};
 
 use crate::cli::DoctorArgs;
 use crate::config::recipe_names;
@@ -23,8 +23,8 @@ const LITTLE_MEMORY_BYTES: u64 = 4 << 30;
 /// What one backend says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum BackendState {
-    /// A device answers.
-    Works,
+    /// A device answers, and says this of itself.
+    Works(DeviceFacts),
     /// It is not in this binary.
     NotCompiled,
     /// It is, but no device answers, for this reason.
@@ -96,7 +96,7 @@ impl Report {
         if !self.is_optimised {
             advice.push("build with --release: this build is many times slower".into());
         }
-        let works = |(_, state): &&(_, BackendState)| *state == BackendState::Works;
+        let works = |(_, state): &&(_, BackendState)| matches!(state, BackendState::Works(_));
         if self.backends.iter().filter(works).count() == 0 {
             let command = BackendKind::Cpu.build_command();
             advice.push(format!(
@@ -130,7 +130,12 @@ impl Report {
         for (kind, state) in &self.backends {
             let name = kind.name();
             match state {
-                BackendState::Works => writeln!(f, "  {name:8} works")?,
+                BackendState::Works(facts) => {
+                    writeln!(f, "  {name:8} works, in {}", facts.float_types.join(", "))?;
+                    if let Some((device, target)) = &facts.identity {
+                        writeln!(f, "  {:8} {device}, kernels for {target}", "")?;
+                    }
+                }
                 BackendState::NotCompiled => {
                     writeln!(f, "  {name:8} not compiled in: {}", kind.build_command())?;
                 }
@@ -189,7 +194,7 @@ fn driver_advice((kind, state): &(BackendKind, BackendState)) -> Option<String> 
 fn state(kind: BackendKind) -> BackendState {
     use rlvr_backends::BackendError::{NoDevice, NotCompiled};
     match device(kind) {
-        Ok(_) => BackendState::Works,
+        Ok(device) => BackendState::Works(DeviceFacts::of(&device)),
         Err(NotCompiled { .. }) => BackendState::NotCompiled,
         Err(NoDevice { reason, .. }) => BackendState::NoDevice(reason),
     }
@@ -228,8 +233,12 @@ mod tests {
 
     #[test]
     fn trouble_becomes_advice() {
+        let facts = DeviceFacts {
+            identity: Some(("Some GPU".into(), "its target".into())),
+            float_types: vec!["f32", "bf16"],
+        };
         let healthy = Report {
-            backends: vec![(BackendKind::Cpu, BackendState::Works)],
+            backends: vec![(BackendKind::Cpu, BackendState::Works(facts))],
             processor: None,
             num_cores: Some(2),
             memory_bytes: Some((16 << 30, 8 << 30)),
@@ -237,6 +246,9 @@ mod tests {
             is_optimised: true,
         };
         assert!(healthy.advice().is_empty());
+        let text = healthy.to_string();
+        assert!(text.contains("works, in f32, bf16"), "{text}");
+        assert!(text.contains("Some GPU, kernels for its target"), "{text}");
         let ill = Report {
             backends: vec![
                 (BackendKind::Cpu, BackendState::NotCompiled),
