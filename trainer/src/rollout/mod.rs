@@ -7,13 +7,12 @@
 //! # What does not change a completion
 //!
 //! Draws come from [`crate::seed`] streams keyed by (seed, stage, step, prompt id, index) and read
-//! by position, and the forward pass of a row does not depend on the other rows, on padding or on
-//! the slot ([`crate::policy::attention`] says why). On the CPU in f32 a completion is therefore
-//! the same, token for token and bit for bit in its log-probs, whatever it is batched with, for
-//! any number of slots and workers, on one machine and build. Elsewhere the draws are the same,
-//! but a device may round a row differently in another batch, and a near-tie may then fall
-//! another way. One known limit on the CPU: a projection with at most 64 outputs and more than 512
-//! inputs sums in another order above 64 rows than below.
+//! by position, and the forward pass of a row does not depend on the other rows or on the slot
+//! ([`crate::policy::prefill`] and [`rlvr_backends::kernels::project`] say why). On the CPU in f32 a
+//! completion is therefore the same, token for token and bit for bit in its log-probs, whatever it
+//! is batched with, for any number of slots and workers, on one machine and build. Elsewhere the
+//! draws are the same, but a device may round a row differently in another batch, and a near-tie
+//! may then fall another way.
 
 mod engine;
 pub mod memory;
@@ -210,7 +209,7 @@ pub struct RolloutOutput {
 /// Counts and times of one call.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct RolloutStats {
-    /// Prompt tokens that were run, padding not counted.
+    /// Prompt tokens that were run.
     pub prefill_tokens: u64,
     /// Prompts that were not run because a pool held their keys and values.
     pub num_reused_prompts: u64,

@@ -95,7 +95,7 @@ pub struct PromptEntropy {
 pub struct ScoreStats {
     /// Prompts.
     pub num_prompts: u64,
-    /// Their tokens, padding not counted.
+    /// Their tokens.
     pub scored_tokens: u64,
     /// Time of the forward passes, without head and entropies.
     pub prefill_secs: f64,

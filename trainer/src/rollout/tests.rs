@@ -158,7 +158,7 @@ fn independence_holds_for_every_family_and_past_the_block_of_a_sum() {
             ..llama
         },
     ];
-    // Alone, a prompt is padded to 32, 704 and 544 columns; together all are padded to 704.
+    // Alone, a prompt is packed with a filler or with nothing; together they share their products.
     let mut requests = requests(3, 3);
     requests[1].prompt_tokens = (0..700).map(|t| t * 11 % 48).collect();
     requests[2].prompt_tokens = (0..520).map(|t| t * 5 % 48).collect();

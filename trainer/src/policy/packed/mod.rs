@@ -9,15 +9,14 @@
 //!
 //! L counts packed rows; the other letters are those of [`super::decoder`].
 
+mod backward;
+
 use burn::nn::{Linear, RmsNorm};
-use burn::optim::GradientsParams;
-use burn::tensor::{IndexingUpdateOp, Int, Tensor};
+use burn::tensor::{Int, Tensor};
 use rlvr_backends::kernels::{
-    Heads, PromptSpan, Rotation, matmul, prefix_attention, prefix_attention_backward, rms_norm,
-    rms_norm_backward, rotate, rotate_back, swiglu, swiglu_backward,
+    Heads, PromptSpan, Rotation, matmul, prefix_attention, rms_norm, rotate, swiglu,
 };
 
-use super::attention::Attention;
 use super::cache::PromptKv;
 use super::config::ModelConfig;
 use super::decoder::{Block, Decoder};
@@ -173,54 +172,6 @@ impl Decoder {
         RopeTable::new(self.config(), longest).rows(&positions, &device)
     }
 
-    /// Parameter gradients of a loss, from its gradient with respect to the hidden states, `[L,
-    /// D]`, and to the head weight, `[V, D]`.
-    pub fn packed_backward(
-        &self,
-        packed: &PackedTokens,
-        trace: Trace,
-        grad_hidden: Tensor<2>,
-        grad_head: Tensor<2>,
-    ) -> GradientsParams {
-        let Trace {
-            rotation,
-            blocks,
-            last,
-        } = trace;
-        let frame = self.frame(&packed.spans, &rotation);
-        let mut gradients = Gradients(GradientsParams::new());
-        let mut grad = gradients.norm(&self.norm, last, grad_hidden);
-        for (block, kept) in self.layers.iter().zip(blocks).rev() {
-            let BlockTrace { input, products } = kept;
-            let products = products.unwrap_or_else(|| block.packed(input.clone(), &frame).1);
-            grad = block.packed_backward(input, products, grad, &frame, &mut gradients);
-        }
-        self.embedding_gradients(packed, grad, grad_head, &mut gradients);
-        gradients.0
-    }
-
-    /// A tied embedding gets the sum of what comes from both of its ends.
-    fn embedding_gradients(
-        &self,
-        packed: &PackedTokens,
-        grad: Tensor<2>,
-        grad_head: Tensor<2>,
-        gradients: &mut Gradients,
-    ) {
-        let embedding = &self.embed_tokens.weight;
-        let start = match &self.lm_head {
-            None => grad_head,
-            Some(head) => {
-                let zeros = grad_head.zeros_like();
-                gradients.0.register(head.id, grad_head);
-                zeros
-            }
-        };
-        let tokens = packed.tokens.clone();
-        let sum = start.select_assign(0, tokens, grad, IndexingUpdateOp::Add);
-        gradients.0.register(embedding.id, sum);
-    }
-
     fn frame<'a>(&self, spans: &'a [PromptSpan], rotation: &'a Rotation) -> Frame<'a> {
         Frame {
             spans,
@@ -272,109 +223,6 @@ impl Block {
             up,
         };
         (output, products)
-    }
-
-    /// Gradient with respect to the block's input, `[L, D]`.
-    fn packed_backward(
-        &self,
-        input: Tensor<2>,
-        products: Products,
-        grad: Tensor<2>,
-        frame: &Frame<'_>,
-        gradients: &mut Gradients,
-    ) -> Tensor<2> {
-        let Products {
-            raw,
-            queries,
-            keys,
-            values,
-            attended,
-            middle,
-            gate,
-            up,
-        } = products;
-        let grad = self.feed_forward_backward(middle, gate, up, grad, gradients);
-        let grad_attended = gradients.linear(&self.self_attn.o_proj, attended, grad.clone());
-        let parts = prefix_attention_backward(
-            queries,
-            keys,
-            values,
-            grad_attended,
-            frame.spans,
-            frame.heads,
-        );
-        let mut grad_queries = rotate_back(parts.queries, frame.rotation);
-        let mut grad_keys = rotate_back(parts.keys, frame.rotation);
-        let attention: &Attention = &self.self_attn;
-        if let Some((raw_queries, raw_keys)) = raw {
-            grad_queries = gradients.heads(&attention.q_norm, raw_queries, grad_queries, frame);
-            grad_keys = gradients.heads(&attention.k_norm, raw_keys, grad_keys, frame);
-        }
-        let normed = norm(&self.input_layernorm, input.clone());
-        let grad_normed = gradients.linear(&attention.q_proj, normed.clone(), grad_queries)
-            + gradients.linear(&attention.k_proj, normed.clone(), grad_keys)
-            + gradients.linear(&attention.v_proj, normed, parts.values);
-        gradients.norm(&self.input_layernorm, input, grad_normed) + grad
-    }
-
-    /// Gradient with respect to the input of the feed-forward half, `[L, D]`.
-    fn feed_forward_backward(
-        &self,
-        middle: Tensor<2>,
-        gate: Tensor<2>,
-        up: Tensor<2>,
-        grad: Tensor<2>,
-        gradients: &mut Gradients,
-    ) -> Tensor<2> {
-        let mlp = &self.mlp;
-        let grad_inner = matmul(grad.clone(), weight(&mlp.down_proj).transpose());
-        let parts = swiglu_backward(gate, up, grad_inner);
-        gradients.weights(&mlp.down_proj, parts.value, grad.clone());
-        let normed = norm(&self.post_attention_layernorm, middle.clone());
-        let grad_normed = gradients.linear(&mlp.gate_proj, normed.clone(), parts.gate)
-            + gradients.linear(&mlp.up_proj, normed, parts.up);
-        gradients.norm(&self.post_attention_layernorm, middle, grad_normed) + grad
-    }
-}
-
-/// Collects the gradients of parameters on the way back; each method returns the gradient with
-/// respect to its layer's input.
-struct Gradients(GradientsParams);
-
-impl Gradients {
-    /// `x`: `[L, in]`, `grad`: `[L, out]`.
-    fn linear(&mut self, linear: &Linear, x: Tensor<2>, grad: Tensor<2>) -> Tensor<2> {
-        self.weights(linear, x, grad.clone());
-        matmul(grad, weight(linear).transpose())
-    }
-
-    fn weights(&mut self, linear: &Linear, x: Tensor<2>, grad: Tensor<2>) {
-        if let Some(bias) = &linear.bias {
-            let sum: Tensor<1> = grad.clone().sum_dim(0).squeeze_dim(0);
-            self.0.register(bias.id, sum);
-        }
-        self.0
-            .register(linear.weight.id, matmul(x.transpose(), grad));
-    }
-
-    fn norm(&mut self, norm: &RmsNorm, x: Tensor<2>, grad: Tensor<2>) -> Tensor<2> {
-        let (grad, grad_gamma) = rms_norm_backward(x, gamma(norm), norm.epsilon, grad);
-        self.0.register(norm.gamma.id, grad_gamma);
-        grad
-    }
-
-    /// Norm of every head; passes through if there is none.
-    fn heads(
-        &mut self,
-        norm: &Option<RmsNorm>,
-        x: Tensor<2>,
-        grad: Tensor<2>,
-        frame: &Frame<'_>,
-    ) -> Tensor<2> {
-        let Some(norm) = norm else { return grad };
-        let shape = x.dims();
-        let flat = |x: Tensor<2>| x.reshape([-1, frame.heads.width as i32]);
-        self.norm(norm, flat(x), flat(grad)).reshape(shape)
     }
 }
 
