@@ -112,7 +112,7 @@ fn selection(criterion: &mut Criterion) {
             let prompts = history::prompts(count);
             let mut state = SelectionState::fresh(&prompts, plan.exploration());
             for place in 0..count {
-                state.histories.entry(place).or_default();
+                state.histories.visit(place, history::visit(), 0.0, 1.0);
             }
             let collector = Collector {
                 plan: &plan,

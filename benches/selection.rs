@@ -22,7 +22,6 @@ fn visited(prompts: &[Prompt], plan: &Plan) -> SelectionState {
     let mut state = SelectionState::fresh(prompts, plan.exploration());
     for (place, prompt) in prompts.iter().enumerate() {
         let mut draws = stream(1, Stage::Bootstrap, 0, prompt.id, 0);
-        let history = state.histories.entry(place as u64).or_default();
         for step in 0..=draws.below(4) {
             let kinds = [GroupKind::Mixed, GroupKind::Easy, GroupKind::Hard];
             let visit = Visit {
@@ -32,7 +31,8 @@ fn visited(prompts: &[Prompt], plan: &Plan) -> SelectionState {
                 kind: kinds[draws.below(3) as usize],
                 entropy: draws.uniform(),
             };
-            history.visit(visit, 0.0, 1.0);
+            let histories = &mut state.histories;
+            histories.visit(place as u64, visit, 0.0, 1.0);
         }
     }
     state

@@ -1,7 +1,9 @@
 //! Prompt selection at a size: its configuration and the prompts of its history.
 
+use rlvr_core::GroupKind;
 use trainer::config::{Layers, RecipeText, RunConfig};
 use trainer::record::{Prompt, PromptId};
+use trainer::selection::Visit;
 
 /// A step of 256 prompts by `hive`.
 ///
@@ -24,4 +26,15 @@ pub fn prompts(count: u64) -> Vec<Prompt> {
         solution: None,
     };
     (0..count).map(prompt).collect()
+}
+
+/// A group of eight completions, all wrong.
+pub fn visit() -> Visit {
+    Visit {
+        step: 1,
+        epoch: 0,
+        rewards: vec![0.0; 8],
+        kind: GroupKind::Hard,
+        entropy: 0.5,
+    }
 }

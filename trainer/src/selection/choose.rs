@@ -26,7 +26,7 @@ pub fn stage1_passes(
     range: Option<EntropyRange>,
     place: u64,
 ) -> bool {
-    let history = state.histories.get(&place);
+    let history = state.histories.get(place);
     let id = of.prompts[place as usize].id;
     let draw = || of.stream(Stage::Stage1, id, 0);
     match (of.plan.screen, history) {
@@ -87,7 +87,7 @@ impl<S: RolloutSource> Step<'_, S> {
     fn screen(&mut self) -> Vec<u64> {
         let started = Instant::now();
         let raw = self.stream.pull(self.of.plan.raw_batch);
-        let is_unseen = |place: &&u64| !self.state.histories.contains_key(*place);
+        let is_unseen = |place: &&u64| self.state.histories.get(**place).is_none();
         self.counts.num_raw_prompts += raw.len() as u64;
         self.counts.num_unseen_prompts += raw.iter().filter(is_unseen).count() as u64;
         let passes = |place: &u64| stage1_passes(&self.of, self.state, self.range, *place);
@@ -127,7 +127,7 @@ impl<S: RolloutSource> Step<'_, S> {
             PoolGate::Posterior { rule, .. } => {
                 let draw = |place: &u64| {
                     let uniform = of.stream(Stage::Posterior, id(place), 0).uniform();
-                    let history = self.state.histories.get(place);
+                    let history = self.state.histories.get(*place);
                     let posterior = history.map(|it| it.posterior).unwrap_or_default();
                     (id(place).0, posterior::quantile(posterior, uniform))
                 };

@@ -8,11 +8,12 @@ use super::audit_config::AuditConfig;
 use super::counts::{AuditCounts, StepCounts, num_correct, num_tokens};
 use super::driver::{Step, kind_of};
 use super::error::CollectError;
+use super::histories::Visit;
 use super::plan::{Plan, Refill};
 use super::record::{GroupRecord, GroupSource, group_record, response_entropy};
 use super::report::SelectionTiming;
 use super::source::{RolloutSource, SourceStats};
-use super::state::{SelectionState, Visit};
+use super::state::SelectionState;
 use super::window::WindowStep;
 use crate::record::Group;
 use crate::seed::Stage;
@@ -63,8 +64,8 @@ impl Collected {
     pub fn apply(&self, state: &mut SelectionState, plan: &Plan, audit: &AuditConfig) {
         state.position = self.position;
         for (place, visit, pass_rate) in &self.visits {
-            let history = state.histories.entry(*place).or_default();
-            history.visit(visit.clone(), *pass_rate, plan.decay);
+            let histories = &mut state.histories;
+            histories.visit(*place, visit.clone(), *pass_rate, plan.decay);
         }
         if let Some((config, at_target)) = &plan.controller
             && state.epoch() >= config.controller_from_epoch
@@ -153,7 +154,7 @@ impl<S: RolloutSource> Step<'_, S> {
     fn records(&self, audited: &[Group]) -> Vec<GroupRecord> {
         let step = self.of.step + 1;
         let run_length = |place: &u64| {
-            let history = self.state.histories.get(place);
+            let history = self.state.histories.get(*place);
             history.map_or(0, |it| it.run.length)
         };
         let kept = self.groups.iter().map(|(place, group, kind)| {

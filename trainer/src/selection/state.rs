@@ -1,16 +1,17 @@
 //! What selection carries from step to step, and how it is saved.
 //!
-//! Everything is in `selection.json` of a checkpoint and comes back bit-equal; the digest of those
-//! bytes is in every line of `selection.jsonl`. Arms without a memory save an empty one.
+//! Everything is in `selection.json` of a checkpoint and comes back bit-equal; a digest of it is in
+//! every line of `selection.jsonl`. Arms without a memory save an empty one.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 
-use rlvr_core::{BetaPosterior, Exploration, GresoRuns, GroupKind, TrailingRun};
+use rlvr_core::Exploration;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 
 use super::counts::{AuditCounts, StepCounts};
+use super::histories::Histories;
 use super::window::WindowStep;
 use crate::config::hex;
 use crate::record::Prompt;
@@ -33,41 +34,11 @@ pub struct SelectionState {
     #[serde(with = "exploration_bits")]
     pub exploration: Exploration,
     /// Histories of the prompts that were visited, by place in the data.
-    pub histories: BTreeMap<u64, PromptHistory>,
+    pub histories: Histories,
     /// Sums over all steps.
     pub totals: Totals,
     /// The latest steps, for correlations.
     pub window: VecDeque<WindowStep>,
-}
-
-/// What is known about one prompt.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct PromptHistory {
-    /// The trailing run, of either type.
-    pub run: TrailingRun,
-    /// The trailing runs as GRESO's code counts them.
-    pub greso: GresoRuns,
-    /// Posterior of the pass rate.
-    pub posterior: BetaPosterior,
-    /// Every group, oldest first.
-    pub visits: Vec<Visit>,
-}
-
-/// One group of one prompt.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Visit {
-    /// Step, counted from 1.
-    pub step: u64,
-    /// Epoch, counted from 0.
-    pub epoch: u64,
-    /// Rewards by completion index.
-    pub rewards: Vec<f64>,
-    /// Kind of the group.
-    pub kind: GroupKind,
-    /// Response entropy: mean over completions of the mean over their tokens, nats.
-    pub entropy: f64,
 }
 
 /// Sums over all steps; audits are counted apart.
@@ -174,7 +145,7 @@ impl SelectionState {
             num_prompts: prompts.len() as u64,
             position: 0,
             exploration,
-            histories: BTreeMap::new(),
+            histories: Histories::default(),
             totals: Totals::default(),
             window: VecDeque::new(),
         }
@@ -200,12 +171,25 @@ impl SelectionState {
         }
     }
 
-    /// SHA-256 of the saved bytes, in hexadecimal.
+    /// SHA-256 of everything, in hexadecimal; histories enter by their fingerprint.
     ///
     /// # Errors
     /// As [`SelectionState::to_bytes`].
     pub fn digest(&self) -> Result<String, serde_json::Error> {
-        Ok(hex(&Sha256::digest(self.to_bytes()?)))
+        let exploration = [self.exploration.p_easy, self.exploration.p_hard].map(f64::to_bits);
+        let rest = (
+            self.version,
+            &self.data_digest,
+            self.num_prompts,
+            self.position,
+            exploration,
+            &self.totals,
+            &self.window,
+        );
+        let mut hash = Sha256::new();
+        hash.update(self.histories.fingerprint());
+        hash.update(serde_json::to_vec(&rest)?);
+        Ok(hex(&hash.finalize()))
     }
 
     /// Refuses other training prompts than those that the state knows.
@@ -229,23 +213,6 @@ impl SelectionState {
     /// The epoch of the stream, counted from 0.
     pub fn epoch(&self) -> u64 {
         self.position / self.num_prompts.max(1)
-    }
-}
-
-impl PromptHistory {
-    /// Adds a group; `decay` is that of the posterior.
-    pub fn visit(&mut self, visit: Visit, pass_rate: f64, decay: f64) {
-        let count = visit.rewards.len();
-        let mean_reward = visit.rewards.iter().sum::<f64>() / count.max(1) as f64;
-        self.run = self.run.after(visit.kind);
-        self.greso = self.greso.after(mean_reward);
-        self.posterior = self.posterior.after(pass_rate, count, decay);
-        self.visits.push(visit);
-    }
-
-    /// Response entropy of the latest visit.
-    pub fn latest_entropy(&self) -> Option<f64> {
-        self.visits.last().map(|visit| visit.entropy)
     }
 }
 
@@ -274,6 +241,9 @@ mod exploration_bits {
 
 #[cfg(test)]
 mod tests {
+    use rlvr_core::GroupKind;
+
+    use super::super::histories::Visit;
     use super::*;
     use crate::record::PromptId;
 
@@ -299,7 +269,7 @@ mod tests {
             kind: GroupKind::Mixed,
             entropy: 2.0 / 3.0,
         };
-        state.histories.entry(1).or_default().visit(visit, 0.5, 0.9);
+        state.histories.visit(1, visit, 0.5, 0.9);
         state
     }
 
@@ -316,6 +286,17 @@ mod tests {
         let mut other = state.clone();
         other.exploration.p_easy = 0.3;
         assert_ne!(other.digest().unwrap(), state.digest().unwrap());
+        let changes: [fn(&mut SelectionState); 4] = [
+            |it| it.position += 1,
+            |it| it.totals.num_rounds += 1,
+            |it| it.window.push_back(WindowStep::default()),
+            |it| it.histories = Histories::default(),
+        ];
+        for change in changes {
+            let mut other = state.clone();
+            change(&mut other);
+            assert_ne!(other.digest().unwrap(), state.digest().unwrap());
+        }
     }
 
     #[test]
