@@ -9,7 +9,7 @@
 //! for bit, because attention goes prompt by prompt, norms and elementwise operations row by row,
 //! and a matrix product sums one output over its inner axis front to back, cut at places that
 //! follow from the length of that axis. Two cases take other kernels or other cuts: a single row,
-//! and at most 64 rows into at most 64 columns. So at least [`LEAST_ROWS`] rows are run.
+//! and at most 64 rows into at most 64 columns. So at least 65 rows are run.
 
 use std::ops::Range;
 
