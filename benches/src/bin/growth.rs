@@ -15,7 +15,7 @@ const GROUPS: [(&str, &str, f64); 6] = [
     ("update_group", "G", 1.0),
     ("update_context", "tokens of the prompt", 2.0),
     ("selection_history", "prompts in history", 0.2),
-    ("selection_digest", "prompts in history", 1.0),
+    ("selection_digest", "prompts in history", 0.2),
 ];
 
 /// Seconds by place on the axis, ascending.
