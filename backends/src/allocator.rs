@@ -4,9 +4,9 @@
 ///
 /// A step allocates and frees tensors of tens of megabytes a thousand times. By default glibc maps
 /// each from the system and returns it, and the system clears every page: a fifth of the time of a
-/// prefill of SmolLM2-135M on two cores. Large tensors and small ones then share one heap, whose
-/// peak is a tenth above that of separate mappings. Call it once, before the first tensor; other
-/// C libraries are left as they are.
+/// prefill of SmolLM2-135M on two cores. Large tensors and small ones then share one heap; alone
+/// this put the peak of an update up by a tenth. Call it once, before the first tensor; other C
+/// libraries are left as they are.
 pub fn keep_freed_memory() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     glibc::keep_freed_memory();

@@ -115,75 +115,70 @@ fn attend_row(
     for (head, (queries, output)) in groups.enumerate() {
         let start = (row * num_kv_heads + head) * panel;
         let queries: Vec<f32> = queries.iter().map(|query| query * scale).collect();
-        let keys = &cache.keys[start..][..panel];
-        multiply(&queries, width, keys, columns, &mut scores, length);
+        let keys = Panel {
+            values: &cache.keys[start..][..panel],
+            stride: columns,
+            width: length,
+        };
+        multiply(&queries, width, keys, &mut scores);
         for scores in scores.chunks_mut(length) {
             softmax_of(scores);
         }
-        let values = &cache.values[start..][..panel];
-        multiply(&scores, length, values, width, output, width);
-    }
-}
-
-/// `output[row][c] = sum_i factors[row][i] * panel[i * stride + c]`, with rows of `terms` factors
-/// and of `width` outputs.
-#[inline(always)]
-fn multiply(
-    factors: &[f32],
-    terms: usize,
-    panel: &[f32],
-    stride: usize,
-    output: &mut [f32],
-    width: usize,
-) {
-    let mut rest = (factors, output);
-    loop {
-        let rows = rest.0.len() / terms;
-        let taken = match rows {
-            0 => return,
-            1 => 1,
-            2 => 2,
-            3 => 3,
-            _ => 4,
+        let values = Panel {
+            values: &cache.values[start..][..panel],
+            stride: width,
+            width,
         };
-        let (factors, others) = rest.0.split_at(taken * terms);
-        let (output, more) = rest.1.split_at_mut(taken * width);
-        match taken {
-            1 => strips::<1>(factors, terms, panel, stride, output, width),
-            2 => strips::<2>(factors, terms, panel, stride, output, width),
-            3 => strips::<3>(factors, terms, panel, stride, output, width),
-            _ => strips::<4>(factors, terms, panel, stride, output, width),
+        multiply(&scores, length, values, output);
+    }
+}
+
+/// Rows `stride` apart, of which the first `width` columns are wanted.
+#[derive(Clone, Copy)]
+struct Panel<'a> {
+    values: &'a [f32],
+    stride: usize,
+    width: usize,
+}
+
+/// `output[row][c] = sum_i factors[row][i] * panel[i][c]`, with rows of `terms` factors.
+#[inline(always)]
+fn multiply(factors: &[f32], terms: usize, panel: Panel<'_>, output: &mut [f32]) {
+    // As many rows at a time as leave their sums in registers.
+    let parts = factors.chunks(4 * terms);
+    for (factors, output) in parts.zip(output.chunks_mut(4 * panel.width)) {
+        match factors.len() / terms {
+            1 => strips::<1>(factors, terms, panel, output),
+            2 => strips::<2>(factors, terms, panel, output),
+            3 => strips::<3>(factors, terms, panel, output),
+            _ => strips::<4>(factors, terms, panel, output),
         }
-        rest = (others, more);
     }
 }
 
 #[inline(always)]
-fn strips<const ROWS: usize>(
-    factors: &[f32],
-    terms: usize,
-    panel: &[f32],
-    stride: usize,
-    output: &mut [f32],
-    width: usize,
-) {
+fn strips<const ROWS: usize>(factors: &[f32], terms: usize, panel: Panel<'_>, output: &mut [f32]) {
     let mut rows = [factors; ROWS];
     for (row, values) in rows.iter_mut().enumerate() {
         *values = &factors[row * terms..][..terms];
     }
+    let Panel {
+        values,
+        stride,
+        width,
+    } = panel;
     let mut first = 0;
     while first < width {
         // A strip may reach behind the outputs wanted, but not behind a row of the panel.
-        let left = width - first;
         if first + LANES <= stride {
-            let sums = tile::<ROWS, LANES>(rows, &panel[first..], stride);
+            let taken = LANES.min(width - first);
+            let sums = tile::<ROWS, LANES>(rows, &values[first..], stride);
             for (row, sums) in sums.iter().enumerate() {
-                let taken = left.min(LANES);
                 output[row * width + first..][..taken].copy_from_slice(&sums[..taken]);
             }
             first += LANES;
         } else {
-            let sums = tile::<ROWS, 1>(rows, &panel[first..], stride);
+            let sums = tile::<ROWS, 1>(rows, &values[first..], stride);
             for (row, sums) in sums.iter().enumerate() {
                 output[row * width + first] = sums[0];
             }

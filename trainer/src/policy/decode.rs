@@ -14,11 +14,12 @@
 
 use burn::nn::{Linear, RmsNorm};
 use burn::tensor::{Int, Tensor, TensorData};
-use rlvr_backends::kernels::{Projection, Rotation, project, rms_norm, rotate, swiglu};
+use rlvr_backends::kernels::{Projection, Rotation, project, rotate, swiglu};
 
 use super::cache::{KvCache, LayerCache, StepIndex};
 use super::config::ModelConfig;
 use super::decoder::{Block, Decoder};
+use super::packed::{head_norm, norm};
 use super::rope::RopeTable;
 
 /// The weights of a decoder, laid out for decoding.
@@ -27,29 +28,22 @@ pub struct DecodeWeights {
     config: ModelConfig,
     embedding: Tensor<2>,
     head: Projection,
-    norm: Norm,
+    norm: RmsNorm,
     blocks: Vec<DecodeBlock>,
 }
 
 #[derive(Debug)]
 struct DecodeBlock {
-    input_norm: Norm,
+    input_norm: RmsNorm,
     /// Queries, keys and values.
     attention: [Projection; 3],
-    query_norm: Option<Norm>,
-    key_norm: Option<Norm>,
+    query_norm: Option<RmsNorm>,
+    key_norm: Option<RmsNorm>,
     output: Projection,
-    inner_norm: Norm,
+    inner_norm: RmsNorm,
     /// Gate and up.
     inner: [Projection; 2],
     down: Projection,
-}
-
-/// `gamma`: `[D]`.
-#[derive(Debug)]
-struct Norm {
-    gamma: Tensor<1>,
-    eps: f64,
 }
 
 impl DecodeWeights {
@@ -63,7 +57,7 @@ impl DecodeWeights {
                 weight: decoder.head_weight(),
                 bias: None,
             },
-            norm: Norm::new(&decoder.norm),
+            norm: decoder.norm.clone(),
             blocks: decoder
                 .layers
                 .iter()
@@ -99,7 +93,7 @@ impl DecodeWeights {
         for (block, cache) in self.blocks.iter().zip(&mut cache.layers) {
             x = block.step(x, &rotation, cache, &step, &self.config);
         }
-        self.logits(self.norm.forward(x))
+        self.logits(norm(&self.norm, x))
     }
 
     /// Logits of final hidden states.
@@ -117,12 +111,12 @@ impl DecodeBlock {
         let projection = |linear: &Linear| laid_out(linear, is_copy);
         let (attention, mlp) = (&block.self_attn, &block.mlp);
         Self {
-            input_norm: Norm::new(&block.input_layernorm),
+            input_norm: block.input_layernorm.clone(),
             attention: [&attention.q_proj, &attention.k_proj, &attention.v_proj].map(projection),
-            query_norm: attention.q_norm.as_ref().map(Norm::new),
-            key_norm: attention.k_norm.as_ref().map(Norm::new),
+            query_norm: attention.q_norm.clone(),
+            key_norm: attention.k_norm.clone(),
             output: projection(&attention.o_proj),
-            inner_norm: Norm::new(&block.post_attention_layernorm),
+            inner_norm: block.post_attention_layernorm.clone(),
             inner: [&mlp.gate_proj, &mlp.up_proj].map(projection),
             down: projection(&mlp.down_proj),
         }
@@ -137,9 +131,9 @@ impl DecodeBlock {
         step: &StepIndex,
         config: &ModelConfig,
     ) -> Tensor<2> {
-        let normed = self.input_norm.forward(x.clone());
+        let normed = norm(&self.input_norm, x.clone());
         let x = x + self.attend(normed, rotation, cache, step, config);
-        let normed = self.inner_norm.forward(x.clone());
+        let normed = norm(&self.inner_norm, x.clone());
         let [gate, up] = project(normed, self.inner.each_ref());
         x + apply(&self.down, swiglu(gate, up))
     }
@@ -159,27 +153,6 @@ impl DecodeBlock {
         let attended = cache.attend(step, rotate(queries, rotation), config.heads());
         apply(&self.output, attended)
     }
-}
-
-impl Norm {
-    fn new(norm: &RmsNorm) -> Self {
-        Self {
-            gamma: norm.gamma.val(),
-            eps: norm.epsilon,
-        }
-    }
-
-    /// `[N, D]`.
-    fn forward(&self, x: Tensor<2>) -> Tensor<2> {
-        rms_norm(x, self.gamma.clone(), self.eps)
-    }
-}
-
-/// Norm of every head, `[R, heads * K]`; passes through if there is none.
-fn head_norm(norm: &Option<Norm>, x: Tensor<2>, width: usize) -> Tensor<2> {
-    let Some(norm) = norm else { return x };
-    let shape = x.dims();
-    norm.forward(x.reshape([-1, width as i32])).reshape(shape)
 }
 
 fn apply(projection: &Projection, x: Tensor<2>) -> Tensor<2> {

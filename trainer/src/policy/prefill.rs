@@ -18,7 +18,7 @@ use rlvr_backends::kernels::PromptSpan;
 
 use super::cache::PromptKv;
 use super::decoder::Decoder;
-use super::packed::PackedTokens;
+use super::packed::{PackedTokens, norm};
 
 /// Rows from which on a product sums in one order, see above.
 const LEAST_ROWS: usize = 65;
@@ -104,7 +104,7 @@ impl Decoder {
         let normed = |rows: Vec<usize>| {
             let rows: Vec<i64> = rows.into_iter().map(|row| row as i64).collect();
             let rows = Tensor::from_data(rows.as_slice(), &device);
-            self.final_norm(x.clone().select(0, rows))
+            norm(&self.norm, x.clone().select(0, rows))
         };
         let inner = inner(&rows);
         let hidden = (!inner.is_empty()).then(|| normed(inner));

@@ -66,27 +66,17 @@ impl Block {
     fn packed_backward(
         &self,
         input: Tensor<2>,
-        products: Products,
+        kept: Products,
         grad: Tensor<2>,
         frame: &Frame<'_>,
         gradients: &mut Gradients,
     ) -> Tensor<2> {
-        let Products {
-            raw,
-            queries,
-            keys,
-            values,
-            attended,
-            middle,
-            gate,
-            up,
-        } = products;
-        let grad = self.feed_forward_backward(middle, gate, up, grad, gradients);
-        let grad_attended = gradients.linear(&self.self_attn.o_proj, attended, grad.clone());
+        let grad = self.feed_forward_backward(kept.middle, kept.gate, kept.up, grad, gradients);
+        let grad_attended = gradients.linear(&self.self_attn.o_proj, kept.attended, grad.clone());
         let parts = prefix_attention_backward(
-            queries,
-            keys,
-            values,
+            kept.queries,
+            kept.keys,
+            kept.values,
             grad_attended,
             frame.spans,
             frame.heads,
@@ -94,7 +84,7 @@ impl Block {
         let mut grad_queries = rotate_back(parts.queries, frame.rotation);
         let mut grad_keys = rotate_back(parts.keys, frame.rotation);
         let attention: &Attention = &self.self_attn;
-        if let Some((raw_queries, raw_keys)) = raw {
+        if let Some((raw_queries, raw_keys)) = kept.raw {
             grad_queries = gradients.heads(&attention.q_norm, raw_queries, grad_queries, frame);
             grad_keys = gradients.heads(&attention.k_norm, raw_keys, grad_keys, frame);
         }

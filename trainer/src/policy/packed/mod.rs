@@ -143,11 +143,6 @@ impl Decoder {
         (x, layers)
     }
 
-    /// The norm after the last block.
-    pub(super) fn final_norm(&self, x: Tensor<2>) -> Tensor<2> {
-        norm(&self.norm, x)
-    }
-
     /// Output of the last block, `[L, D]`; `see` gets the input and the products of each block.
     fn packed_trunk(
         &self,
@@ -192,11 +187,11 @@ impl Block {
         let has_norm = attention.q_norm.is_some() || attention.k_norm.is_some();
         let raw = has_norm.then(|| (raw_queries.clone(), raw_keys.clone()));
         let queries = rotate(
-            head_norm(&attention.q_norm, raw_queries, frame),
+            head_norm(&attention.q_norm, raw_queries, frame.heads.width),
             frame.rotation,
         );
         let keys = rotate(
-            head_norm(&attention.k_norm, raw_keys, frame),
+            head_norm(&attention.k_norm, raw_keys, frame.heads.width),
             frame.rotation,
         );
         let attended = prefix_attention(
@@ -226,15 +221,16 @@ impl Block {
     }
 }
 
-fn norm(norm: &RmsNorm, x: Tensor<2>) -> Tensor<2> {
+/// Norm of every row, `[N, D]`, not recorded.
+pub(super) fn norm(norm: &RmsNorm, x: Tensor<2>) -> Tensor<2> {
     rms_norm(x, gamma(norm), norm.epsilon)
 }
 
-/// Norm of every head; passes through if there is none.
-fn head_norm(norm: &Option<RmsNorm>, x: Tensor<2>, frame: &Frame<'_>) -> Tensor<2> {
+/// Norm of every head of `width` columns; passes through if there is none.
+pub(super) fn head_norm(norm: &Option<RmsNorm>, x: Tensor<2>, width: usize) -> Tensor<2> {
     let Some(norm) = norm else { return x };
     let shape = x.dims();
-    self::norm(norm, x.reshape([-1, frame.heads.width as i32])).reshape(shape)
+    self::norm(norm, x.reshape([-1, width as i32])).reshape(shape)
 }
 
 fn linear(linear: &Linear, x: Tensor<2>) -> Tensor<2> {
