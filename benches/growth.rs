@@ -23,7 +23,9 @@ use trainer::selection::{Collector, Plan, SelectionState, stage1_passes};
 
 const NEW_TOKENS: usize = 8;
 
+/// A group of measurements in a process that keeps freed memory, as the trainer does.
 fn group<'a>(criterion: &'a mut Criterion, name: &str) -> BenchmarkGroup<'a, WallTime> {
+    rlvr_backends::keep_freed_memory();
     let mut group = criterion.benchmark_group(name);
     group.sample_size(10).sampling_mode(SamplingMode::Flat);
     group.warm_up_time(Duration::from_millis(200));

@@ -22,7 +22,7 @@ mod threads;
 
 pub mod kernels;
 
-pub use allocator::keep_freed_memory;
+pub use allocator::{keep_freed_memory, return_freed_memory};
 pub use error::{BackendError, ThreadsError};
 pub use facts::DeviceFacts;
 pub use kind::{BackendKind, UnknownBackend, compiled};

@@ -21,9 +21,8 @@ import time
 
 HERE = pathlib.Path(__file__).parent
 STAGES = ("decode", "prefill", "update", "optimizer")
-STEPS = ("step_add1", "step_sum2", "step_gsm8k")
+STEPS = ("step_add1", "step_sum2", "step_half", "step_gsm8k")
 ITEMS = (*STAGES, *STEPS, "startup")
-# Every row goes through the backward pass, as in TRL.
 STEP_SETS = (
     "selection.prompts_per_step=4",
     "rollout.max_slots=32",
@@ -31,21 +30,28 @@ STEP_SETS = (
     "eval.at_end=false",
     "checkpoint.every=none",
     "report.prompts=0",
-    "loss.entropy_coef=1e-9",
 )
-SUM2_SETS = (
-    "data.train=task:addition?digits=2&style=question",
+# Every row goes through the backward pass, as in TRL.
+EVERY_ROW = ("loss.entropy_coef=1e-9",)
+BOX_SETS = (
+    "prompt.few_shot=[]",
+    "prompt.instruction= Put the final answer in \\boxed{}.",
+    "rollout.max_new_tokens=64",
+    "reward.format=box",
     "data.answer_format=box",
-    "prompt.few_shot=[]",
-    "prompt.instruction= Put the final answer in \\boxed{}.",
-    "rollout.max_new_tokens=64",
-    "reward.format=box",
 )
-GSM8K_SETS = (
-    "prompt.few_shot=[]",
-    "prompt.instruction= Put the final answer in \\boxed{}.",
-    "rollout.max_new_tokens=64",
-    "reward.format=box",
+# A step of these has two groups that the model answers rightly now and then, and two that it cannot.
+HALF = (
+    ("What is 10 + 1?", "11"),
+    ("Is it 12 or 13?", "12"),
+    ("What is 32 + 43?", "1000003"),
+    ("What is 59 + 13?", "1000003"),
+)
+HALF_SETS = (
+    *BOX_SETS,
+    "data.held_out_size=0",
+    "eval.every=none",
+    'reward.components=[{kind="correct",weight=1.0}]',
 )
 
 
@@ -85,24 +91,47 @@ def ours(item, given, folder):
         command += ["--temperature", "0", "--max-new-tokens", "1", "--threads", threads]
         _, wall, peak = run(command, folder)
         return wall, peak
+    return step(item, given, folder)
+
+
+def step(item, given, folder, seed=17):
+    """Seconds of the last of two steps; of `step_half`, by the first seed that leaves half of its groups mixed."""
     out = tempfile.mkdtemp(dir=folder)
-    command = [given.trainer, "--recipe", "smollm2-add1", "--model", given.model, "--quiet"]
-    command += ["--threads", threads, "--steps", "2", "--out", out]
-    sets = {"step_add1": (), "step_sum2": SUM2_SETS, "step_gsm8k": gsm8k_sets(given)}
-    for value in STEP_SETS + sets[item]:
+    command = [given.trainer, "--recipe", "smollm2-add1", "--model", given.model, "--quiet", "--seed", str(seed)]
+    command += ["--threads", str(given.threads), "--steps", "2", "--out", out]
+    for value in STEP_SETS + step_sets(item, given, folder):
         command += ["--set", value]
     _, _, peak = run(command, folder)
-    lines = pathlib.Path(out, "metrics.jsonl").read_text().splitlines()
-    return json.loads(lines[-1])["timing"]["step_secs"], peak
+    metrics = json.loads(pathlib.Path(out, "metrics.jsonl").read_text().splitlines()[-1])
+    if item == "step_half" and metrics["degenerate_group_frac"] != 0.5:
+        if seed == 37:
+            raise RuntimeError("no seed from 17 to 37 leaves two of four groups mixed")
+        return step(item, given, folder, seed + 1)
+    return metrics["timing"]["step_secs"], peak
 
 
-def gsm8k_sets(given):
-    return (*GSM8K_SETS, f"data.train=gsm8k:{given.gsm8k}", "data.answer_format=box")
+def step_sets(item, given, folder):
+    """What a step sets beside the settings of all steps."""
+    return {
+        "step_add1": EVERY_ROW,
+        "step_sum2": (*EVERY_ROW, *BOX_SETS, "data.train=task:addition?digits=2&style=question"),
+        "step_half": (*HALF_SETS, f"data.train={half(folder)}"),
+        "step_gsm8k": (*EVERY_ROW, *BOX_SETS, f"data.train=gsm8k:{given.gsm8k}"),
+    }[item]
+
+
+def half(folder):
+    """The file of the problems of `step_half`."""
+    path = pathlib.Path(folder, "half.jsonl")
+    rows = ({"problem": problem, "answer": answer} for problem, answer in HALF)
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
 
 
 def theirs(item, given, folder):
     if item in STEPS:
-        task = f"gsm8k:{given.gsm8k}" if item == "step_gsm8k" else item.removeprefix("step_")
+        task = item.removeprefix("step_")
+        task += {"step_gsm8k": f":{given.gsm8k}", "step_half": f":{half(folder)}"}.get(item, "")
         command = [given.python, HERE / "trl_step.py", given.model, "2", task]
         text, _, peak = run(command, folder)
         return last_line(text)[0], peak

@@ -1,10 +1,11 @@
-"""TRL's GRPOTrainer on one of three tasks: seconds and CPU seconds of a step, peak memory.
+"""TRL's GRPOTrainer on one of four tasks: seconds and CPU seconds of a step, peak memory.
 
 `add1`: one-digit sums after three worked chat turns, the bare number as answer, at most 8 new tokens: what
 `trainer --recipe smollm2-add1` does. `sum2`: two-digit sums without examples, the answer in a box, at most
-64 new tokens. `gsm8k:FILE`: GSM8K's problems, the answer in a box, at most 64 new tokens. f32 on the CPU, no KL term, one update per step. The first step is warm-up and left out.
+64 new tokens. `half:FILE`: problems and answers of a file, the answer in a box, at most 64 new tokens; `gsm8k:FILE`:
+the same of GSM8K's. f32 on the CPU, no KL term, one update per step. The first step is warm-up and left out.
 
-    command   python3 benches/compare/trl_step.py FOLDER [STEPS] [add1|sum2|gsm8k:FILE]
+    command   python3 benches/compare/trl_step.py FOLDER [STEPS] [add1|sum2|half:FILE|gsm8k:FILE]
     versions  Python 3.11, torch 2.15.0 (CPU), transformers 5.23.0, trl 1.16
 """
 
@@ -26,7 +27,10 @@ SHOTS = [("What is 3 + 4?", "7"), ("What is 25 - 12?", "13"), ("What is 6 * 2?",
 
 
 def add1(rng):
-    a, b = rng.randint(0, 9), rng.randint(0, 9)
+    return add1_chat(rng.randint(0, 9), rng.randint(0, 9))
+
+
+def add1_chat(a, b):
     turns = [
         {"role": role, "content": text}
         for shot in SHOTS
@@ -42,14 +46,14 @@ def sum2(rng):
     return {"prompt": [{"role": "user", "content": text}], "answer": str(a + b)}
 
 
-def gsm8k(path):
-    """Problems of a file as published, in an order drawn by the generator that is given."""
+def problems_of(path, key):
+    """Problems of a file of records, in an order drawn by the generator that is given; `key` holds their text."""
     with open(path, encoding="utf-8") as file:
         rows = [json.loads(line) for line in file]
 
     def problem(rng):
         row = rng.choice(rows)
-        text = f"{row['question']} Put the final answer in \\boxed{{}}."
+        text = f"{row[key]} Put the final answer in \\boxed{{}}."
         answer = row["answer"].rsplit("####", 1)[-1].strip().replace(",", "")
         return {"prompt": [{"role": "user", "content": text}], "answer": answer}
 
@@ -71,13 +75,9 @@ class Clock(TrainerCallback):
         self.marks.append((time.perf_counter(), time.process_time()))
 
 
-def main():
-    folder, steps = sys.argv[1], int(sys.argv[2]) if len(sys.argv) > 2 else 4
-    task, _, path = (sys.argv[3] if len(sys.argv) > 3 else "add1").partition(":")
-    problem = gsm8k(path) if task == "gsm8k" else {"add1": add1, "sum2": sum2}[task]
-    new_tokens = 8 if task == "add1" else 64
+def trainer(folder, problems, callback, steps, new_tokens, learning_rate=1e-5):
+    """Steps of 4 prompts x 8 completions on policy, at a constant learning rate."""
     torch.set_num_threads(THREADS)
-    rng = random.Random(17)
     config = GRPOConfig(
         output_dir="trl_step",
         use_cpu=True,
@@ -85,7 +85,7 @@ def main():
         per_device_train_batch_size=PROMPTS * GROUP,
         num_generations=GROUP,
         max_completion_length=new_tokens,
-        learning_rate=1e-5,
+        learning_rate=learning_rate,
         lr_scheduler_type="constant",
         gradient_checkpointing=False,
         beta=0.0,
@@ -97,16 +97,26 @@ def main():
         disable_tqdm=True,
         dataloader_pin_memory=False,
     )
-    clock = Clock()
-    trainer = GRPOTrainer(
+    return GRPOTrainer(
         model=AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32),
         reward_funcs=is_right,
         args=config,
-        train_dataset=Dataset.from_list([problem(rng) for _ in range(1024)]),
+        train_dataset=Dataset.from_list(problems),
         processing_class=AutoTokenizer.from_pretrained(folder, padding_side="left"),
-        callbacks=[clock],
+        callbacks=[callback],
     )
-    trainer.train()
+
+
+def main():
+    folder, steps = sys.argv[1], int(sys.argv[2]) if len(sys.argv) > 2 else 4
+    task, _, path = (sys.argv[3] if len(sys.argv) > 3 else "add1").partition(":")
+    keys = {"half": "problem", "gsm8k": "question"}
+    problem = problems_of(path, keys[task]) if task in keys else {"add1": add1, "sum2": sum2}[task]
+    new_tokens = 8 if task == "add1" else 64
+    rng = random.Random(17)
+    clock = Clock()
+    problems = [problem(rng) for _ in range(1024)]
+    trainer(folder, problems, clock, steps, new_tokens).train()
     # One mark per step, then one at the end of training.
     marks = clock.marks[:steps]
     pairs = list(zip(marks, marks[1:], strict=False))

@@ -17,7 +17,7 @@ use crate::config::ConfigIdentity;
 use crate::eval::{EvalReport, Evaluation};
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
-use crate::metrics::{StepMetrics, host_peak_bytes};
+use crate::metrics::{StepMetrics, host_peak_bytes, host_resident_bytes};
 use crate::optimizer::OptimizerSettings;
 use crate::policy::decoder::Decoder;
 use crate::report::live;
@@ -153,6 +153,7 @@ impl Run<'_> {
         let mut found = advantages(&groups, &config.advantage);
         summary::fill_advantages(&mut metrics, &groups, &found);
 
+        self.hand_back_memory();
         self.log.progress.phase("update");
         let updating = Instant::now();
         let settings = self.update_settings(step);
@@ -290,6 +291,7 @@ impl Run<'_> {
         is_interrupted: bool,
     ) -> Result<(), Failure> {
         let config = &self.session.config;
+        self.hand_back_memory();
         metrics.predicted_peak_bytes = Some(self.predicted_peak_bytes);
         metrics.timing.host_peak_bytes = host_peak_bytes();
         metrics.timing.total_secs = Some(self.started.elapsed().as_secs_f64());
@@ -311,6 +313,14 @@ impl Run<'_> {
             return Err(Failure::run(RunError::NotFinite { steps, checkpoints }));
         }
         Ok(())
+    }
+
+    /// Keeps the process near its predicted peak: between two phases little is in use, and what the
+    /// process holds above the prediction is gaps between freed tensors.
+    fn hand_back_memory(&self) {
+        if host_resident_bytes().is_some_and(|bytes| bytes > self.predicted_peak_bytes) {
+            rlvr_backends::return_freed_memory();
+        }
     }
 
     pub(crate) fn save(&mut self, state: &TrainState, score: Option<f64>) -> Result<(), Failure> {

@@ -100,10 +100,12 @@ fn gate_bytes(model: &ModelConfig, config: &RunConfig, longest_prompt: usize) ->
 
 /// Gradients, activations and logits of the update.
 ///
-/// The backward pass starts with all that [`Keep`] says for every packed row, the gradient of the
-/// output head twice while it is summed over chunks, and two chunks of logits; it ends with the
-/// gradients of all blocks, and the work of one block: a few vectors per row of the model and the
-/// feed-forward width. From the second micro-batch on, the sum of the gradients is held as well.
+/// The backward pass starts with all that [`Keep`] says for every packed row and the gradient of the
+/// output head. Beside them stand, one after the other: that gradient once more while it is summed
+/// over chunks, with two chunks of logits; then the first block's work, at its most when the gate
+/// is taken back (four vectors of the feed-forward width and two of the model's). It ends with the
+/// gradients of all blocks, and the work of one block. From the second micro-batch on, the sum of
+/// the gradients is held as well.
 fn update_bytes(shape: &RunShape<'_>, config: &RunConfig) -> u64 {
     let model = shape.model;
     let step_rows = shape.step_rows(config);
@@ -120,12 +122,15 @@ fn update_bytes(shape: &RunShape<'_>, config: &RunConfig) -> u64 {
     };
     let work = 8 * model.hidden_size + 6 * model.intermediate_size + again;
     let block = rows * work as u64 * F32;
+    let gate = 2 * model.hidden_size + 4 * model.intermediate_size + again;
+    let gate = rows * gate as u64 * F32;
     let head = (model.vocab_size * model.hidden_size) as u64 * F32;
     let logits = rows * model.vocab_size as u64 * F32;
     let logits = logits.min(config.update.max_logits_bytes as u64);
     let weights = num_weights(model) * F32;
     let sum = if step_rows > most { weights } else { 0 };
-    let (start, end) = (kept + 2 * head + 2 * logits, weights + head + block);
+    let start = kept + head + gate.max(head + 2 * logits);
+    let end = weights + head + block;
     sum + start.max(end)
 }
 
@@ -150,7 +155,9 @@ fn most_completions(config: &RunConfig) -> usize {
 pub fn run_memory(shape: &RunShape<'_>, config: &RunConfig) -> Result<RunMemory, RolloutError> {
     let (model, longest_prompt) = (shape.model, shape.longest_prompt);
     let completions = most_completions(config);
-    let rollout = estimate(model, &config.rollout, longest_prompt, completions)?;
+    let holds_scores = config.backend.kind != BackendKind::Cpu;
+    let rollout = &config.rollout;
+    let rollout = estimate(model, rollout, longest_prompt, completions, holds_scores)?;
     let weights = num_weights(model) * F32;
     let has_fresh_reference = config.report.prompts > 0 && config.report.reference;
     let fresh_reference = match has_fresh_reference && !shape.keeps_start {
@@ -222,8 +229,8 @@ mod tests {
         let cut = update_bytes(&shape, &config);
         assert!(again < whole, "{again} and {whole}");
         let row = Keep::Products.values_per_row(&model) as u64 * F32;
-        let logits_row = 2 * model.vocab_size as u64 * F32;
+        let gate_row = (2 * model.hidden_size + 4 * model.intermediate_size) as u64 * F32;
         let weights = num_weights(&model) * F32;
-        assert_eq!(cut, whole + weights - row - logits_row);
+        assert_eq!(cut, whole + weights - row - gate_row);
     }
 }

@@ -94,7 +94,9 @@ pub fn num_slots(
     Ok(wanted.max(1).min(affordable))
 }
 
-/// Estimates a rollout of `num_completions` completions of prompts up to `longest_prompt` tokens.
+/// Estimates a rollout of `num_completions` completions of prompts up to `longest_prompt` tokens;
+/// `holds_scores` if attention holds the scores of a prompt, as its portable path does and its
+/// kernel does not.
 ///
 /// # Errors
 /// As [`num_slots`].
@@ -103,12 +105,16 @@ pub fn estimate(
     rollout: &RolloutConfig,
     longest_prompt: usize,
     num_completions: usize,
+    holds_scores: bool,
 ) -> Result<MemoryEstimate, RolloutError> {
     let slot_tokens = slot_tokens(config, longest_prompt, rollout.max_new_tokens);
     let num_slots = num_slots(config, rollout, slot_tokens, num_completions)?;
     let tokens = rollout.prefill_tokens.max(longest_prompt) as u64;
     let per_token = 4 * config.hidden_size + 3 * config.intermediate_size;
-    let scores = 3 * config.num_heads * longest_prompt;
+    let scores = match holds_scores {
+        true => 3 * config.num_heads * longest_prompt,
+        false => 0,
+    };
     let workers = rollout.num_workers as u64;
     // A row of logits on the device, on the host, and the f64 weights of a sampling thread.
     let logits_row = config.vocab_size as u64 * 2 * F32;
@@ -178,10 +184,13 @@ mod tests {
             max_new_tokens: 30,
             ..RolloutConfig::default()
         };
-        let estimate = estimate(&config, &rollout, 20, 1000).unwrap();
+        let with_scores = estimate(&config, &rollout, 20, 1000, true).unwrap();
+        let estimate = estimate(&config, &rollout, 20, 1000, false).unwrap();
         assert_eq!(estimate.slot_tokens, 64);
         assert_eq!(estimate.num_slots, 64);
         assert_eq!(estimate.kv_bytes, 64 * KvCache::slot_bytes(&config, 64));
         assert!(estimate.total_bytes() > estimate.kv_bytes + estimate.weights_bytes);
+        let scores = 2048 * (3 * config.num_heads * 20) as u64 * F32;
+        assert_eq!(with_scores.prefill_bytes, estimate.prefill_bytes + scores);
     }
 }
