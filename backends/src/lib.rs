@@ -16,7 +16,11 @@
 mod allocator;
 mod error;
 mod facts;
+mod hear;
 mod kind;
+mod memory;
+#[cfg(any(test, feature = "cuda"))]
+mod nvidia;
 mod open;
 mod threads;
 
@@ -26,5 +30,6 @@ pub use allocator::{keep_freed_memory, return_freed_memory};
 pub use error::{BackendError, ThreadsError};
 pub use facts::DeviceFacts;
 pub use kind::{BackendKind, UnknownBackend, compiled};
+pub use memory::{DeviceMemory, OutOfMemory, catch_out_of_memory, device_memory, hand_back_memory};
 pub use open::device;
 pub use threads::set_threads;

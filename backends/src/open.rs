@@ -1,12 +1,9 @@
 //! Opening a device and making sure that it computes.
 
-use std::any::Any;
-use std::panic::{self, AssertUnwindSafe};
-use std::sync::{Arc, Mutex, PoisonError};
-
 use burn::tensor::{Device, Tensor};
 
 use crate::error::BackendError;
+use crate::hear::{Ear, hear, message};
 use crate::kind::{BackendKind, compiled};
 
 /// The default device of a backend, without autodiff, after it has computed a small sum.
@@ -25,10 +22,42 @@ pub fn device(kind: BackendKind) -> Result<Device, BackendError> {
         probe(&device)?;
         Ok(device)
     })
-    .map_err(|reason| BackendError::NoDevice {
+    .map_err(|said| BackendError::NoDevice {
         requested: kind,
-        reason,
+        reason: sentence(said),
     })
+}
+
+/// What a driver said in words for a person, where it is known; its own words elsewhere.
+fn sentence(said: String) -> String {
+    let known = [
+        (
+            "AdapterUnavailable",
+            "no GPU and no software driver answers to Vulkan, Metal or DirectX",
+        ),
+        (
+            "No adapter available",
+            "no GPU and no software driver answers to Vulkan, Metal or DirectX",
+        ),
+        (
+            "dynamically load the \"cuda\"",
+            "the library of the NVIDIA driver, libcuda, is not on this machine",
+        ),
+        (
+            "dynamically load the \"nvrtc\"",
+            "the compiler of the CUDA toolkit, libnvrtc, is not on this machine",
+        ),
+        (
+            "CUDA_PATH environment variable",
+            "the headers of the CUDA toolkit are not where CUDA_PATH or /usr/local/cuda says",
+        ),
+        (
+            "CUDA_ERROR_NO_DEVICE",
+            "the NVIDIA driver finds no card, or CUDA_VISIBLE_DEVICES hides it",
+        ),
+    ];
+    let found = known.iter().find(|(words, _)| said.contains(words));
+    found.map_or(said, |(_, sentence)| (*sentence).into())
 }
 
 /// The device handle; no hardware is touched before its first tensor.
@@ -62,35 +91,22 @@ fn probe(device: &Device) -> Result<(), String> {
     }
 }
 
-/// Runs `work` with panics caught and silenced; the first panic message is the error.
-///
-/// The panic hook belongs to the whole process, so one caller at a time exchanges it.
-fn answer<T>(work: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
-    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
-    let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
-    let heard = Arc::new(Mutex::new(None));
-    let hearing = Arc::clone(&heard);
-    let hook = panic::take_hook();
-    panic::set_hook(Box::new(move |info| {
-        let mut first = hearing.lock().unwrap_or_else(PoisonError::into_inner);
-        first.get_or_insert_with(|| message(info.payload()));
-    }));
-    let outcome = panic::catch_unwind(AssertUnwindSafe(work));
-    panic::set_hook(hook);
-    outcome.unwrap_or_else(|payload| {
-        let first = heard.lock().unwrap_or_else(PoisonError::into_inner).take();
-        Err(first.unwrap_or_else(|| message(payload.as_ref())))
-    })
+/// Every panic, of whatever thread: drivers start some.
+struct All;
+
+impl Ear for All {
+    fn takes(&self, _: &str, _: bool) -> bool {
+        true
+    }
 }
 
-/// The text of a panic on one line.
-fn message(payload: &(dyn Any + Send)) -> String {
-    let text = payload
-        .downcast_ref::<&str>()
-        .copied()
-        .or_else(|| payload.downcast_ref::<String>().map(String::as_str))
-        .unwrap_or("the driver gave no reason");
-    text.split_whitespace().collect::<Vec<_>>().join(" ")
+/// Runs `work` with panics caught and silenced; the first panic message is the error.
+fn answer<T>(work: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
+    let heard = hear(All, work);
+    heard.outcome.unwrap_or_else(|payload| {
+        let first = heard.words.into_iter().next();
+        Err(first.unwrap_or_else(|| message(payload.as_ref())))
+    })
 }
 
 #[cfg(test)]
@@ -99,6 +115,7 @@ mod tests {
 
     #[test]
     fn a_panic_of_a_driver_becomes_a_sentence() {
+        let _turn = crate::hear::ONE_AT_A_TIME.lock();
         let error = answer::<()>(|| {
             let driver = std::thread::spawn(|| panic!("no adapter\n   found"));
             driver.join().map_err(|_| "joined".to_string())?;
@@ -112,6 +129,16 @@ mod tests {
         });
         assert_eq!(error, Err("no adapter found".into()));
         assert_eq!(answer(|| Ok(3)), Ok(3));
+    }
+
+    #[test]
+    fn what_drivers_say_of_missing_hardware_becomes_a_sentence() {
+        let wgpu =
+            "Unable to acquire wgpu device: AdapterUnavailable { device: WgpuDevice { .. } }";
+        assert!(sentence(wgpu.into()).starts_with("no GPU and no software driver"));
+        let cuda = "Unable to dynamically load the \"cuda\" shared library - searched for [..]";
+        assert!(sentence(cuda.into()).contains("libcuda"));
+        assert_eq!(sentence("the moon is full".into()), "the moon is full");
     }
 
     #[test]
@@ -129,6 +156,7 @@ mod tests {
     #[test]
     #[cfg(feature = "cpu")]
     fn the_cpu_always_answers() {
+        let _turn = crate::hear::ONE_AT_A_TIME.lock();
         let device = device(BackendKind::Cpu).expect("the CPU needs no driver");
         assert!(!device.is_autodiff());
     }

@@ -72,6 +72,20 @@ pub fn microbatches(rows: &[&Row], max_tokens: usize) -> Vec<Vec<usize>> {
     batches
 }
 
+/// Packed rows of the largest micro-batch of those that [`microbatches`] gave, of more than one
+/// completion; `None` if each has only one, so that no smaller limit would change them.
+pub fn largest_divisible(rows: &[&Row], batches: &[Vec<usize>]) -> Option<usize> {
+    let divisible = batches.iter().filter(|batch| batch.len() > 1);
+    let packed = divisible.map(|batch| {
+        let members: Vec<&Row> = batch.iter().map(|&row| rows[row]).collect();
+        let prompts = groups(&members).into_iter();
+        let prompts = prompts.map(|group| members[group[0]].num_prompt_tokens);
+        let completions = members.iter().map(|row| num_packed(row));
+        prompts.sum::<usize>() + completions.sum::<usize>()
+    });
+    packed.max()
+}
+
 /// Completion tokens that are read: the last one predicts nothing.
 fn num_packed(row: &Row) -> usize {
     row.num_completion_tokens() - 1
@@ -332,6 +346,10 @@ mod tests {
             let more = [pair[0].as_slice(), &pair[1][..1]].concat();
             assert!(num_rows(&more) > 16, "{more:?} would have fitted");
         }
-        assert_eq!(microbatches(&rows, 1).len(), rows.len());
+        let largest = batches.iter().map(|batch| num_rows(batch)).max();
+        assert_eq!(largest_divisible(&rows, &batches), largest);
+        let alone = microbatches(&rows, 1);
+        assert_eq!(alone.len(), rows.len());
+        assert_eq!(largest_divisible(&rows, &alone), None);
     }
 }

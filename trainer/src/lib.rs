@@ -41,6 +41,7 @@ pub mod report;
 pub mod reward;
 pub mod reward_model;
 pub mod rollout;
+pub mod room;
 pub mod run;
 pub mod run_dir;
 pub mod run_log;

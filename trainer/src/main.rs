@@ -10,10 +10,12 @@ use trainer::commands::{
     score, train,
 };
 use trainer::failure::Failure;
+use trainer::room::with_device_memory;
 
 fn main() -> ExitCode {
     rlvr_backends::keep_freed_memory();
-    match run(Cli::parse().into_command()) {
+    let command = Cli::parse().into_command();
+    match with_device_memory(|| run(command)) {
         Ok(code) => code,
         Err(failure) => {
             eprintln!("error: failed to {}", failure.chain());

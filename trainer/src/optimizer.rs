@@ -11,7 +11,7 @@ use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
 use burn::optim::{
     AdamWState, AdaptiveMomentumState, GradientsParams, ModuleOptimizer, Optimizer as Rule,
 };
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{Device, Tensor, TensorReadError};
 use rlvr_backends::kernels::{AdamWStep, Moved, adamw, scale, sum_of_squares};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -158,15 +158,15 @@ impl Optimizer {
         }
     }
 
-    /// Clips the global norm, then moves the weights. A gradient that is not finite changes
-    /// nothing.
+    /// Clips the gradients, whose [`global_norm`] is given, then moves the weights. A norm that is
+    /// not finite changes nothing.
     pub fn step<M: Module>(
         &mut self,
         learning_rate: f64,
         module: M,
         gradients: GradientsParams,
+        grad_norm: f64,
     ) -> (M, StepOutcome) {
-        let grad_norm = global_norm(&module, &gradients);
         if !grad_norm.is_finite() {
             return (module, StepOutcome::SkippedNonFinite);
         }
@@ -217,8 +217,15 @@ pub fn with_stable_ids<M: Module>(module: M) -> M {
     module.map(&mut Renumber(0))
 }
 
-/// Square root of the sum of squares over every gradient of the module, summed in f64.
-fn global_norm<M: Module>(module: &M, gradients: &GradientsParams) -> f64 {
+/// Square root of the sum of squares over every gradient of the module, summed in f64. It reads
+/// them all: where it gives a number, no gradient was left unwritten.
+///
+/// # Errors
+/// If the device cannot be read.
+pub fn global_norm<M: Module>(
+    module: &M,
+    gradients: &GradientsParams,
+) -> Result<f64, TensorReadError> {
     struct Norm<'a> {
         gradients: &'a GradientsParams,
         squares: Vec<Tensor<1>>,
@@ -236,11 +243,11 @@ fn global_norm<M: Module>(module: &M, gradients: &GradientsParams) -> f64 {
     };
     module.visit(&mut norm);
     if norm.squares.is_empty() {
-        return 0.0;
+        return Ok(0.0);
     }
     // One read for all tensors: a device is asked once.
-    let squares = Tensor::cat(norm.squares, 0).into_data();
-    squares.iter::<f64>().sum::<f64>().sqrt()
+    let squares = Tensor::cat(norm.squares, 0).try_into_vec_as::<f64>()?;
+    Ok(squares.iter().sum::<f64>().sqrt())
 }
 
 /// Every gradient of the module times `factor`.
@@ -297,6 +304,16 @@ mod tests {
         gradients
     }
 
+    fn step(
+        optimizer: &mut Optimizer,
+        learning_rate: f64,
+        module: Linear,
+        gradients: GradientsParams,
+    ) -> (Linear, StepOutcome) {
+        let norm = global_norm(&module, &gradients).unwrap();
+        optimizer.step(learning_rate, module, gradients, norm)
+    }
+
     fn weights(module: &Linear) -> Vec<f64> {
         module.weight.val().into_data().iter::<f64>().collect()
     }
@@ -325,7 +342,7 @@ mod tests {
         let (mut module, mut optimizer) = (linear(&device), Optimizer::new(&settings));
         for grad in grads {
             let gradient = gradients(&module, grad.map(|value| value as f32));
-            module = optimizer.step(settings.learning_rate, module, gradient).0;
+            module = step(&mut optimizer, settings.learning_rate, module, gradient).0;
         }
         let expected = reference(&settings, &grads, [0.5, -0.25]);
         for (found, expected) in weights(&module).iter().zip(expected) {
@@ -350,7 +367,7 @@ mod tests {
         let mut expected = linear(&device);
         for grad in [[0.3, -0.7], [0.1, 0.2], [-0.4, 0.05]] {
             let gradient = gradients(&module, grad);
-            module = optimizer.step(0.037, module, gradient).0;
+            module = step(&mut optimizer, 0.037, module, gradient).0;
             let gradient = gradients(&expected, grad);
             expected = burns.step(0.037, expected, gradient);
             assert_eq!(weights(&module), weights(&expected));
@@ -362,8 +379,9 @@ mod tests {
         let device = crate::test_device().autodiff();
         let module = linear(&device);
         let found = scaled(&module, gradients(&module, [3.0, 4.0]), 0.2);
-        assert!((global_norm(&module, &found) - 1.0).abs() < 1e-6);
-        assert_eq!(global_norm(&module, &gradients(&module, [3.0, 4.0])), 5.0);
+        assert!((global_norm(&module, &found).unwrap() - 1.0).abs() < 1e-6);
+        let norm = global_norm(&module, &gradients(&module, [3.0, 4.0]));
+        assert_eq!(norm.unwrap(), 5.0);
     }
 
     #[test]
@@ -371,7 +389,7 @@ mod tests {
         let device = crate::test_device().autodiff();
         let (module, mut optimizer) = (linear(&device), Optimizer::new(&settings()));
         let bad = gradients(&module, [f32::NAN, 1.0]);
-        let (module, outcome) = optimizer.step(0.1, module, bad);
+        let (module, outcome) = step(&mut optimizer, 0.1, module, bad);
         assert_eq!(outcome, StepOutcome::SkippedNonFinite);
         assert_eq!(weights(&module), vec![0.5, -0.25]);
     }
@@ -381,7 +399,7 @@ mod tests {
         let device = crate::test_device().autodiff();
         let mut straight = (linear(&device), Optimizer::new(&settings()));
         let first = gradients(&straight.0, [0.3, -0.7]);
-        straight.0 = straight.1.step(0.1, straight.0, first).0;
+        straight.0 = step(&mut straight.1, 0.1, straight.0, first).0;
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("optimizer.bin");
         straight.1.save(&path).unwrap();
@@ -393,7 +411,7 @@ mod tests {
             [&mut straight, &mut restored].map(|pair| (&mut pair.0, &mut pair.1))
         {
             let second = gradients(module, [0.1, 0.2]);
-            *module = optimizer.step(0.1, module.clone(), second).0;
+            *module = step(optimizer, 0.1, module.clone(), second).0;
         }
         assert_eq!(weights(&straight.0), weights(&restored.0));
         std::fs::write(&path, [1, 2, 3]).unwrap();

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use burn::module::Module;
+use rlvr_backends::hand_back_memory;
 use rlvr_core::GrpoLoss;
 use thiserror::Error;
 
@@ -149,6 +150,7 @@ impl Run<'_> {
             mut selection,
         } = state;
         let config = &self.session.config;
+        hand_back_memory(&self.session.device);
 
         let mut found = advantages(&groups, &config.advantage);
         summary::fill_advantages(&mut metrics, &groups, &found);
@@ -156,7 +158,7 @@ impl Run<'_> {
         self.hand_back_memory();
         self.log.progress.phase("update");
         let updating = Instant::now();
-        let settings = self.update_settings(step);
+        let settings = self.update_settings(step, counters.max_tokens_per_microbatch);
         let Objective::Reinforce(loss) = &mut self.objective else {
             unreachable!("reinforce_step: the objective is GRPO");
         };
@@ -172,6 +174,9 @@ impl Run<'_> {
         );
         let (policy, outcome) = updated.map_err(Failure::run)?;
         let update_secs = updating.elapsed().as_secs_f64();
+        metrics.timing.end_update(&self.session.device);
+        outcome.limit.record(&mut counters, &mut metrics);
+        self.log.warn(outcome.limit.warning(step + 1));
         summary::fill_update(&mut metrics, &outcome, reference.is_some());
         summary::fill_sampler_gap(&mut metrics, &found.rows);
         self.log.warn(live::sampler_warning(&found.rows));
@@ -215,13 +220,15 @@ impl Run<'_> {
         ))
     }
 
-    /// How a step's rows become optimizer steps.
-    pub fn update_settings(&self, step: u64) -> UpdateSettings {
+    /// How a step's rows become optimizer steps, with micro-batches of the configured limit or of
+    /// what the device's memory left of it.
+    pub fn update_settings(&self, step: u64, limit: Option<usize>) -> UpdateSettings {
         let config = &self.session.config;
+        let configured = config.update.max_tokens_per_microbatch;
         UpdateSettings {
             inner_epochs: config.update.inner_epochs,
             minibatches: config.update.minibatches,
-            max_tokens_per_microbatch: config.update.max_tokens_per_microbatch,
+            max_tokens_per_microbatch: limit.unwrap_or(configured).min(configured),
             scoring: self.session.scoring(),
             kl_in_reward: config.advantage.kl_in_reward,
             seed: config.run.seed,

@@ -7,6 +7,7 @@ use crate::failure::Failure;
 use crate::gradient::ScoringSettings;
 use crate::metrics::StepMetrics;
 use crate::optimizer::StepOutcome;
+use crate::room::MicroBatchLimit;
 use crate::run::Run;
 use crate::selection::uniform_step;
 use crate::state::TrainState;
@@ -31,12 +32,15 @@ impl Run<'_> {
         self.log.progress.phase("update");
         let rows = self.supervised_rows(counters.step)?;
         let learning_rate = self.optimizer.learning_rate_at(counters.step);
+        let configured = config.update.max_tokens_per_microbatch;
+        let limit = counters.max_tokens_per_microbatch.unwrap_or(configured);
+        let mut limit = MicroBatchLimit::new(limit.min(configured));
         let (policy, outcome) = supervised_step(
             policy,
             &mut optimizer,
             &rows,
             learning_rate,
-            config.update.max_tokens_per_microbatch,
+            &mut limit,
             &ScoringSettings {
                 temperature: 1.0,
                 max_logits_bytes: config.update.max_logits_bytes,
@@ -67,6 +71,9 @@ impl Run<'_> {
             num_tokens: Some(counters.num_tokens),
             ..StepMetrics::default()
         };
+        metrics.timing.end_update(&self.session.device);
+        limit.record(&mut counters, &mut metrics);
+        self.log.warn(limit.warning(counters.step));
         metrics.timing.update_secs = Some(secs);
         metrics.timing.step_secs = Some(secs);
         metrics.timing.update_tokens_per_sec = Some(num_tokens as f64 / secs);

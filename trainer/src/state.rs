@@ -44,6 +44,8 @@ pub struct Counters {
     pub last_accuracy: Option<f64>,
     /// Adaptive coefficients.
     pub controllers: Controllers,
+    /// What the device's memory left of update.max_tokens_per_microbatch, if it ran out.
+    pub max_tokens_per_microbatch: Option<usize>,
 }
 
 /// Policy, optimizer, counters and prompt statistics: the whole state of a run.

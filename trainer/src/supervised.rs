@@ -3,14 +3,16 @@
 //! The loss is the mean negative log-likelihood per solution token over the whole batch. It uses
 //! the same batching, the same chunked log-probs and the same optimizer as the update.
 
+use burn::optim::GradientsParams;
 use burn::tensor::{Tensor, TensorReadError};
 use thiserror::Error;
 
 use crate::batch::{MicroBatch, Row, microbatches};
 use crate::gradient::{ScoreGradients, ScoringSettings, accumulate, backward, forward};
-use crate::optimizer::{Optimizer, StepOutcome};
+use crate::optimizer::{Optimizer, StepOutcome, global_norm};
 use crate::policy::decoder::Decoder;
 use crate::record::Prompt;
+use crate::room::{MicroBatchLimit, UpdateError};
 
 /// A prompt that cannot be trained on.
 #[derive(Debug, Error)]
@@ -24,9 +26,9 @@ pub enum SupervisedError {
         /// The prompt.
         id: crate::record::PromptId,
     },
-    /// The device failed.
-    #[error("read the loss from the device: {0:?}")]
-    Device(TensorReadError),
+    /// The device failed or is too small.
+    #[error(transparent)]
+    Update(#[from] UpdateError),
 }
 
 /// The prompt followed by the tokens of its solution and the stop token.
@@ -65,42 +67,28 @@ pub struct SupervisedOutcome {
     pub step: StepOutcome,
 }
 
-/// Moves `policy` towards the solutions of `rows`.
+/// Moves `policy` towards the solutions of `rows`, in micro-batches within `limit`.
 ///
 /// # Errors
-/// If the device cannot be read.
+/// If the device cannot be read, or has no room for a single solution.
 pub fn supervised_step(
     policy: Decoder,
     optimizer: &mut Optimizer,
     rows: &[Row],
     learning_rate: f64,
-    max_tokens_per_microbatch: usize,
+    limit: &mut MicroBatchLimit,
     scoring: &ScoringSettings,
 ) -> Result<(Decoder, SupervisedOutcome), SupervisedError> {
     let device = policy.head_weight().device().inner();
     let views: Vec<&Row> = rows.iter().collect();
     let num_tokens: usize = rows.iter().map(Row::num_completion_tokens).sum();
-    let (mut gradients, mut losses) = (None, Vec::new());
-    for members in microbatches(&views, max_tokens_per_microbatch) {
-        let members: Vec<&Row> = members.into_iter().map(|row| views[row]).collect();
-        let batch = MicroBatch::new(&members, &device);
-        let pass = forward(&policy, &batch, scoring);
-        let logprobs = pass.scores.logprobs.clone();
-        losses.push(logprobs.clone().sum());
-        let likelihood = ScoreGradients {
-            logprobs: logprobs.full_like(-1.0 / num_tokens as f64),
-            entropies: None,
-            exact_kl: None,
-        };
-        let part = backward(&policy, pass, &batch, likelihood, scoring);
-        gradients = Some(accumulate(&policy, gradients, part));
-    }
-    let total = Tensor::cat(losses, 0)
-        .try_into_vec_as::<f64>()
-        .map_err(SupervisedError::Device)?;
-    let loss = -total.iter().sum::<f64>() / num_tokens.max(1) as f64;
+    let (loss, gradients) = limit.attempt(&views, &device, |most| {
+        likelihood_gradients(&policy, &views, num_tokens, most, scoring)
+    })?;
     let (policy, step) = match gradients {
-        Some(gradients) if loss.is_finite() => optimizer.step(learning_rate, policy, gradients),
+        Some((gradients, grad_norm)) if loss.is_finite() => {
+            optimizer.step(learning_rate, policy, gradients, grad_norm)
+        }
         _ => (policy, StepOutcome::SkippedNonFinite),
     };
     Ok((
@@ -111,4 +99,39 @@ pub fn supervised_step(
             step,
         },
     ))
+}
+
+/// The loss, and its gradient with its norm if there are rows.
+type Likelihood = (f64, Option<(GradientsParams, f64)>);
+
+fn likelihood_gradients(
+    policy: &Decoder,
+    rows: &[&Row],
+    num_tokens: usize,
+    max_tokens: usize,
+    scoring: &ScoringSettings,
+) -> Result<Likelihood, TensorReadError> {
+    let device = policy.head_weight().device().inner();
+    let (mut gradients, mut losses) = (None, Vec::new());
+    for members in microbatches(rows, max_tokens) {
+        let members: Vec<&Row> = members.into_iter().map(|row| rows[row]).collect();
+        let batch = MicroBatch::new(&members, &device);
+        let pass = forward(policy, &batch, scoring);
+        let logprobs = pass.scores.logprobs.clone();
+        losses.push(logprobs.clone().sum());
+        let likelihood = ScoreGradients {
+            logprobs: logprobs.full_like(-1.0 / num_tokens as f64),
+            entropies: None,
+            exact_kl: None,
+        };
+        let part = backward(policy, pass, &batch, likelihood, scoring);
+        gradients = Some(accumulate(policy, gradients, part));
+    }
+    let total = Tensor::cat(losses, 0).try_into_vec_as::<f64>()?;
+    let loss = -total.iter().sum::<f64>() / num_tokens.max(1) as f64;
+    let Some(gradients) = gradients else {
+        return Ok((loss, None));
+    };
+    let norm = global_norm(policy, &gradients)?;
+    Ok((loss, Some((gradients, norm))))
 }

@@ -10,14 +10,15 @@ use burn::module::Module;
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, TensorReadError};
 use rlvr_core::{Aggregation, Denominators, GrpoLoss, KlPenalty, LossSums};
-use thiserror::Error;
 
 use crate::batch::{MicroBatch, Row, microbatches};
 use crate::gradient::{ScoringSettings, accumulate, logprobs};
 use crate::loss::{LossContext, microbatch_gradients};
-use crate::optimizer::{Optimizer, StepOutcome};
+use crate::optimizer::{Optimizer, StepOutcome, global_norm};
 use crate::policy::decoder::Decoder;
 use crate::record::PromptId;
+use crate::room::MicroBatchLimit;
+pub use crate::room::UpdateError;
 use crate::seed::{Stage, stream};
 
 /// How one step's rows become optimizer steps.
@@ -42,8 +43,10 @@ pub struct UpdateSettings {
 }
 
 /// What an update did.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct UpdateOutcome {
+    /// The limit of the micro-batches at the end, and how often the device's memory lowered it.
+    pub limit: MicroBatchLimit,
     /// Sums over every inner step; divide once.
     pub sums: LossSums,
     /// Optimizer steps taken.
@@ -61,16 +64,11 @@ pub struct UpdateOutcome {
     pub frozen_secs: f64,
 }
 
-/// The device failed while a number was read.
-#[derive(Debug, Error)]
-#[error("read the loss from the device")]
-pub struct UpdateError(#[from] TensorReadError);
-
 /// Moves `policy` by one step's rows; returns it with what happened. `old_logprobs` of every row
-/// that ran are filled in.
+/// that ran are filled in. A device that runs out of memory gets smaller micro-batches.
 ///
 /// # Errors
-/// If the device cannot be read.
+/// If the device cannot be read, or has no room for a single completion.
 pub fn update(
     mut policy: Decoder,
     optimizer: &mut Optimizer,
@@ -87,33 +85,36 @@ pub fn update(
         kl_in_reward: settings.kl_in_reward,
         device,
     };
-    let mut outcome = UpdateOutcome::default();
+    let mut outcome = UpdateOutcome::new(settings);
     if !needs_idle_rows(&context) {
         outcome.num_idle_rows = rows.iter().filter(|row| row.advantage == 0.0).count();
     }
     let plan = inner_steps(rows.len(), settings);
     if plan.len() > 1 {
         let started = Instant::now();
-        freeze_old_logprobs(&policy.valid(), rows, &context, settings)?;
+        freeze_old_logprobs(&policy.valid(), rows, &context, &mut outcome.limit)?;
         outcome.frozen_secs += started.elapsed().as_secs_f64();
     }
     for members in plan {
-        let gradients = minibatch_gradients(
-            &policy,
-            rows,
-            &members,
-            &context,
-            settings.max_tokens_per_microbatch,
-            &mut outcome,
-        )?;
-        let Some((gradients, is_finite)) = gradients else {
+        let running = running(rows, &members, &context);
+        let views: Vec<&Row> = running.iter().map(|&row| &rows[row]).collect();
+        let denominators = denominators(rows, &members);
+        let found = outcome.limit.attempt(&views, &context.device, |most| {
+            minibatch_gradients(&policy, &views, &context, denominators, most)
+        })?;
+        let Some(found) = found else {
             continue;
         };
+        let is_finite = outcome.add(&found);
+        for (row, logprobs) in running.into_iter().zip(found.old_logprobs) {
+            rows[row].old_logprobs.get_or_insert(logprobs);
+        }
         if !is_finite {
             outcome.num_skipped_steps += 1;
             continue;
         }
-        let (moved, step) = optimizer.step(settings.learning_rate, policy, gradients);
+        let (rate, norm) = (settings.learning_rate, found.grad_norm);
+        let (moved, step) = optimizer.step(rate, policy, found.gradients, norm);
         policy = moved;
         match step {
             StepOutcome::Applied { grad_norm } => {
@@ -124,6 +125,39 @@ pub fn update(
         }
     }
     Ok((policy, outcome))
+}
+
+impl UpdateOutcome {
+    /// Nothing yet.
+    fn new(settings: &UpdateSettings) -> Self {
+        Self {
+            limit: MicroBatchLimit::new(settings.max_tokens_per_microbatch),
+            sums: LossSums::default(),
+            num_inner_steps: 0,
+            num_skipped_steps: 0,
+            grad_norms: Vec::new(),
+            num_idle_rows: 0,
+            num_update_tokens: 0,
+            frozen_secs: 0.0,
+        }
+    }
+
+    /// Adds a mini-batch; true if its loss is finite.
+    fn add(&mut self, found: &MiniBatch) -> bool {
+        self.sums.add(&found.sums);
+        self.num_update_tokens += found.num_tokens;
+        self.frozen_secs += found.frozen_secs;
+        found.sums.loss().is_finite()
+    }
+}
+
+/// What the loss of a mini-batch is divided by, rows that never run included.
+fn denominators(rows: &[Row], members: &[usize]) -> Denominators {
+    let tokens = members.iter().map(|&row| rows[row].num_completion_tokens());
+    Denominators {
+        num_tokens: tokens.sum(),
+        num_sequences: members.len(),
+    }
 }
 
 /// True if rows of zero advantage move the gradient: through a KL or entropy term, or through a
@@ -160,11 +194,12 @@ fn freeze_old_logprobs(
     frozen: &Decoder,
     rows: &mut [Row],
     context: &LossContext<'_>,
-    settings: &UpdateSettings,
+    limit: &mut MicroBatchLimit,
 ) -> Result<(), UpdateError> {
     let all: Vec<usize> = (0..rows.len()).collect();
     let running = running(rows, &all, context);
-    let found = score_rows(frozen, rows, &running, settings, &context.device)?;
+    let views: Vec<&Row> = running.iter().map(|&row| &rows[row]).collect();
+    let found = score(frozen, &views, &context.scoring, limit, &context.device)?;
     for (row, logprobs) in running.into_iter().zip(found) {
         rows[row].old_logprobs = Some(logprobs);
     }
@@ -183,7 +218,7 @@ fn running(rows: &[Row], members: &[usize], context: &LossContext<'_>) -> Vec<us
 /// Log-probs of the completion tokens of `members` under frozen weights, in their order.
 ///
 /// # Errors
-/// If the device cannot be read.
+/// If the device cannot be read, or has no room for a single completion.
 pub fn score_rows(
     frozen: &Decoder,
     rows: &[Row],
@@ -192,55 +227,212 @@ pub fn score_rows(
     device: &Device,
 ) -> Result<Vec<Vec<f32>>, UpdateError> {
     let views: Vec<&Row> = members.iter().map(|&row| &rows[row]).collect();
-    let mut found = vec![Vec::new(); members.len()];
-    for batch in microbatches(&views, settings.max_tokens_per_microbatch) {
-        let batch_rows: Vec<&Row> = batch.iter().map(|&view| views[view]).collect();
-        let tensors = MicroBatch::new(&batch_rows, device);
-        let packed = logprobs(frozen, &tensors, &settings.scoring).try_into_vec_as::<f32>()?;
-        for (view, values) in batch.into_iter().zip(tensors.split(&packed)) {
-            found[view] = values;
-        }
-    }
-    Ok(found)
+    let mut limit = MicroBatchLimit::new(settings.max_tokens_per_microbatch);
+    score(frozen, &views, &settings.scoring, &mut limit, device)
 }
 
-/// Gradient of one mini-batch and whether its loss is finite; `None` if no row has a gradient.
+fn score(
+    frozen: &Decoder,
+    rows: &[&Row],
+    scoring: &ScoringSettings,
+    limit: &mut MicroBatchLimit,
+    device: &Device,
+) -> Result<Vec<Vec<f32>>, UpdateError> {
+    limit.attempt(rows, device, |most| {
+        let mut found = vec![Vec::new(); rows.len()];
+        for batch in microbatches(rows, most) {
+            let batch_rows: Vec<&Row> = batch.iter().map(|&row| rows[row]).collect();
+            let tensors = MicroBatch::new(&batch_rows, device);
+            let packed = logprobs(frozen, &tensors, scoring).try_into_vec_as::<f32>()?;
+            for (row, values) in batch.into_iter().zip(tensors.split(&packed)) {
+                found[row] = values;
+            }
+        }
+        Ok(found)
+    })
+}
+
+/// Gradient of one mini-batch and what it took.
+struct MiniBatch {
+    gradients: GradientsParams,
+    grad_norm: f64,
+    sums: LossSums,
+    /// Log-probs under the current weights, one vector per row.
+    old_logprobs: Vec<Vec<f32>>,
+    num_tokens: usize,
+    frozen_secs: f64,
+}
+
+/// Gradient of `rows`, the part of a mini-batch that has one, in micro-batches of at most
+/// `max_tokens`; `None` without rows.
 fn minibatch_gradients(
     policy: &Decoder,
-    rows: &mut [Row],
-    members: &[usize],
+    rows: &[&Row],
     context: &LossContext<'_>,
+    denominators: Denominators,
     max_tokens: usize,
-    outcome: &mut UpdateOutcome,
-) -> Result<Option<(GradientsParams, bool)>, UpdateError> {
-    let denominators = Denominators {
-        num_tokens: members
-            .iter()
-            .map(|&row| rows[row].num_completion_tokens())
-            .sum(),
-        num_sequences: members.len(),
-    };
-    let running = running(rows, members, context);
-    let views: Vec<&Row> = running.iter().map(|&row| &rows[row]).collect();
-    let (mut gradients, mut sums, mut frozen) = (None, LossSums::default(), Vec::new());
-    for batch in microbatches(&views, max_tokens) {
-        let batch_rows: Vec<&Row> = batch.iter().map(|&view| views[view]).collect();
-        outcome.num_update_tokens += batch_rows.iter().map(|row| row.tokens.len()).sum::<usize>();
+) -> Result<Option<MiniBatch>, TensorReadError> {
+    let (mut gradients, mut sums) = (None, LossSums::default());
+    let (mut num_tokens, mut frozen_secs) = (0, 0.0);
+    let mut old_logprobs = vec![Vec::new(); rows.len()];
+    for batch in microbatches(rows, max_tokens) {
+        let batch_rows: Vec<&Row> = batch.iter().map(|&row| rows[row]).collect();
+        #[cfg(test)]
+        tests::device_of_little_memory(&batch_rows);
+        num_tokens += batch_rows.iter().map(|row| row.tokens.len()).sum::<usize>();
         let part = microbatch_gradients(policy, &batch_rows, context, denominators)?;
-        outcome.frozen_secs += part.frozen_secs;
+        frozen_secs += part.frozen_secs;
         gradients = Some(accumulate(policy, gradients, part.gradients));
         sums.add(&part.sums);
-        frozen.extend(
-            batch
-                .into_iter()
-                .map(|view| running[view])
-                .zip(part.old_logprobs),
+        for (row, logprobs) in batch.into_iter().zip(part.old_logprobs) {
+            old_logprobs[row] = logprobs;
+        }
+    }
+    let Some(gradients) = gradients else {
+        return Ok(None);
+    };
+    Ok(Some(MiniBatch {
+        grad_norm: global_norm(policy, &gradients)?,
+        gradients,
+        sums,
+        old_logprobs,
+        num_tokens,
+        frozen_secs,
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+    use crate::optimizer::{OptimizerSettings, Schedule, with_stable_ids};
+    use crate::policy::decoder::tests::tiny_config;
+    use rlvr_core::GrpoLossConfig;
+
+    thread_local! {
+        /// Tokens of a micro-batch that the pretended device has room for.
+        static ROOM: Cell<usize> = const { Cell::new(usize::MAX) };
+        static NUM_RUN: Cell<usize> = const { Cell::new(0) };
+    }
+
+    /// Panics as a backend does when an allocation failed, if `rows` are more than there is room.
+    pub(super) fn device_of_little_memory(rows: &[&Row]) {
+        let tokens: usize = rows.iter().map(|row| row.tokens.len()).sum();
+        NUM_RUN.set(NUM_RUN.get() + 1);
+        assert!(
+            tokens <= ROOM.get(),
+            "called `Result::unwrap()` on an `Err` value: An IO error happened\nCaused by:\n  \
+             out of device memory allocating {tokens} bytes\n"
         );
     }
-    for (row, logprobs) in frozen {
-        rows[row].old_logprobs.get_or_insert(logprobs);
+
+    fn rows() -> Vec<Row> {
+        let row = |index: usize| {
+            let (prompt, completion) = (3 + index / 4, 2 + index % 5);
+            let token = |place: usize| ((7 * index + 3 * place) % 40) as u32;
+            Row {
+                prompt_id: PromptId((index / 4) as u64),
+                rollout_index: (index % 4) as u32,
+                tokens: (0..prompt)
+                    .map(|place| place as u32 + 1)
+                    .chain((0..completion).map(token))
+                    .collect(),
+                num_prompt_tokens: prompt,
+                advantage: index as f64 / 4.0 - 1.3,
+                sampler_logprobs: vec![-3.0; completion],
+                old_logprobs: None,
+            }
+        };
+        (0..12).map(row).collect()
     }
-    let is_finite = sums.loss().is_finite();
-    outcome.sums.add(&sums);
-    Ok(gradients.map(|gradients| (gradients, is_finite)))
+
+    /// One step with room for so many tokens: weights, outcome, old log-probs.
+    fn step(room: usize, minibatches: usize) -> (Vec<f32>, UpdateOutcome, Vec<Row>) {
+        let device = crate::test_device().autodiff();
+        let policy = with_stable_ids(Decoder::init(&tiny_config(), 3, &device));
+        let mut optimizer = Optimizer::new(&OptimizerSettings {
+            learning_rate: 1e-3,
+            beta_1: 0.9,
+            beta_2: 0.999,
+            // So large that the step is a multiple of the gradient, not of its sign.
+            eps: 1.0,
+            weight_decay: 0.0,
+            max_grad_norm: None,
+            warmup_steps: 0,
+            schedule: Schedule::Constant,
+            total_steps: 1,
+        });
+        let settings = UpdateSettings {
+            inner_epochs: 1,
+            minibatches,
+            max_tokens_per_microbatch: 4096,
+            scoring: ScoringSettings {
+                temperature: 1.0,
+                max_logits_bytes: 1 << 20,
+            },
+            kl_in_reward: None,
+            seed: 1,
+            step: 0,
+            learning_rate: 1.0,
+        };
+        let loss = GrpoLossConfig {
+            entropy_coef: 0.01,
+            ..GrpoLossConfig::default()
+        };
+        let (loss, mut rows) = (loss.init().unwrap(), rows());
+        ROOM.set(room);
+        let moved = update(policy, &mut optimizer, &mut rows, &loss, None, &settings);
+        ROOM.set(usize::MAX);
+        let (policy, outcome) = moved.unwrap();
+        let head = policy.head_weight().inner();
+        (head.try_into_vec_as::<f32>().unwrap(), outcome, rows)
+    }
+
+    #[test]
+    fn a_device_out_of_memory_gets_the_same_gradient_in_smaller_pieces() {
+        for minibatches in [1, 3] {
+            let (whole, expected, rows) = step(usize::MAX, minibatches);
+            assert_eq!(expected.limit, MicroBatchLimit::new(4096));
+            let before = NUM_RUN.get();
+            let (cut, found, cut_rows) = step(25, minibatches);
+            assert!(found.limit.num_retries > 0 && found.limit.max_tokens < 25);
+            assert!(NUM_RUN.get() - before > minibatches + found.limit.num_retries);
+            let pairs = found.grad_norms.iter().zip(&expected.grad_norms);
+            for (found, expected) in pairs {
+                assert!((found / expected - 1.0).abs() < 1e-5, "{found}, {expected}");
+            }
+            assert_eq!(found.num_inner_steps, minibatches);
+            assert_eq!(found.num_update_tokens, expected.num_update_tokens);
+            assert!((found.sums.loss() - expected.sums.loss()).abs() < 1e-6);
+            let start = Decoder::init(&tiny_config(), 3, &crate::test_device().autodiff());
+            let start = start
+                .head_weight()
+                .inner()
+                .try_into_vec_as::<f32>()
+                .unwrap();
+            let moved = |head: &[f32]| -> Vec<f32> {
+                head.iter().zip(&start).map(|(a, b)| a - b).collect()
+            };
+            let (whole, cut) = (moved(&whole), moved(&cut));
+            let largest = whole.iter().fold(0f32, |most, x| most.max(x.abs()));
+            assert!(largest > 1e-2, "{largest}");
+            for (whole, cut) in whole.iter().zip(&cut) {
+                assert!((whole - cut).abs() < 1e-5, "{whole} against {cut}");
+            }
+            for (row, cut) in rows.iter().zip(&cut_rows) {
+                let pairs = row.old_logprobs.iter().flatten();
+                for (a, b) in pairs.zip(cut.old_logprobs.iter().flatten()) {
+                    assert!((a - b).abs() < 1e-5);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_completion_that_does_not_fit_ends_the_step() {
+        let error = std::panic::catch_unwind(|| step(4, 1)).expect_err("no room for five tokens");
+        let text = error.downcast_ref::<String>().expect("the error of unwrap");
+        assert!(text.contains("NoRoom"), "{text}");
+    }
 }

@@ -12,7 +12,7 @@ use burn::tensor::Device;
 use rlvr_backends::kernels::matmul;
 use rlvr_benches::load::{UpdateLoad, gradients, requests, total};
 use trainer::batch::{MicroBatch, Row};
-use trainer::optimizer::{Optimizer, OptimizerSettings, Schedule};
+use trainer::optimizer::{Optimizer, OptimizerSettings, Schedule, global_norm};
 use trainer::policy::decoder::Decoder;
 use trainer::policy::folder::ModelFolder;
 use trainer::rollout::{Engine, RolloutConfig, RolloutStats};
@@ -170,7 +170,10 @@ fn optimizer_steps(task: &Task) -> Result<Vec<f64>, String> {
     for _ in 0..=task.repeats {
         let gradients = gradients(&policy, &batch);
         let started = Instant::now();
-        policy = optimizer.step(settings.learning_rate, policy, gradients).0;
+        let norm = global_norm(&policy, &gradients).map_err(|error| format!("{error:?}"))?;
+        policy = optimizer
+            .step(settings.learning_rate, policy, gradients, norm)
+            .0;
         found.push(started.elapsed().as_secs_f64());
     }
     match policy.num_params() {

@@ -132,8 +132,8 @@ impl Report {
             match state {
                 BackendState::Works(facts) => {
                     writeln!(f, "  {name:8} works, in {}", facts.float_types.join(", "))?;
-                    if let Some((device, target)) = &facts.identity {
-                        writeln!(f, "  {:8} {device}, kernels for {target}", "")?;
+                    for line in device_lines(facts) {
+                        writeln!(f, "  {:8} {line}", "")?;
                     }
                 }
                 BackendState::NotCompiled => {
@@ -178,23 +178,63 @@ impl fmt::Display for Report {
     }
 }
 
+/// What a device and its driver say, one line each.
+fn device_lines(facts: &DeviceFacts) -> Vec<String> {
+    let Some((device, target)) = &facts.identity else {
+        return Vec::new();
+    };
+    let mut lines = vec![format!("{device}, kernels for {target}")];
+    lines.extend(facts.driver.clone());
+    let memory = facts.memory_bytes.map_or_else(
+        || "unknown".to_string(),
+        |(total, free)| {
+            let (total, free) = (gibibytes(total), gibibytes(free));
+            format!("{total:.1} GiB, {free:.1} GiB free")
+        },
+    );
+    let buffer = facts.max_buffer_bytes.map(|bytes| {
+        let bytes = gibibytes(bytes);
+        format!(", largest buffer {bytes:.2} GiB")
+    });
+    lines.push(format!("memory {memory}{}", buffer.unwrap_or_default()));
+    lines
+}
+
 /// What to install for a backend that is compiled in and finds no device.
 fn driver_advice((kind, state): &(BackendKind, BackendState)) -> Option<String> {
-    let BackendState::NoDevice(_) = state else {
+    let BackendState::NoDevice(reason) = state else {
         return None;
     };
-    Some(match kind {
-        BackendKind::Cuda => {
-            "for cuda: install the NVIDIA driver and the CUDA toolkit, set CUDA_PATH".into()
+    let missing = |library: &str| reason.contains(library);
+    let advice = match kind {
+        BackendKind::Cuda if missing("libnvrtc") => {
+            "install NVRTC of the CUDA toolkit (package cuda-nvrtc-12-8 of NVIDIA, libnvrtc12 of \
+             Debian) and add its folder to LD_LIBRARY_PATH"
         }
-        other => format!("for {other}: install a driver, such as mesa-vulkan-drivers"),
-    })
+        BackendKind::Cuda if missing("CUDA_PATH") => {
+            "install the headers of the CUDA toolkit (package cuda-cudart-dev-12-8 of NVIDIA, \
+             nvidia-cuda-dev of Debian) and set CUDA_PATH to the folder that has include/"
+        }
+        BackendKind::Cuda => {
+            "install the NVIDIA driver (package cuda-drivers of NVIDIA, nvidia-driver of Debian); \
+             in a container, start it with the GPU (docker run --gpus all); `nvidia-smi` shows \
+             whether it works"
+        }
+        BackendKind::Wgpu | BackendKind::Vulkan => {
+            "install the Vulkan loader and a driver (packages libvulkan1 and mesa-vulkan-drivers \
+             of Debian and Ubuntu, vulkan-loader and mesa-vulkan-drivers of Fedora), unset \
+             VK_ICD_FILENAMES and VK_DRIVER_FILES if they name none; `vulkaninfo --summary` shows \
+             whether it works"
+        }
+        BackendKind::Cpu | BackendKind::Ndarray => "this should never happen: please report it",
+    };
+    Some(format!("for {kind}: {advice}"))
 }
 
 fn state(kind: BackendKind) -> BackendState {
     use rlvr_backends::BackendError::{NoDevice, NotCompiled};
     match device(kind) {
-        Ok(device) => BackendState::Works(DeviceFacts::of(&device)),
+        Ok(device) => BackendState::Works(DeviceFacts::of(kind, &device)),
         Err(NotCompiled { .. }) => BackendState::NotCompiled,
         Err(NoDevice { reason, .. }) => BackendState::NoDevice(reason),
     }
@@ -221,6 +261,32 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_is_missing_is_named_with_its_package() {
+        let advice = |kind, reason: &str| {
+            let state = BackendState::NoDevice(reason.into());
+            driver_advice(&(kind, state)).expect("there is no device")
+        };
+        let nvrtc = "the compiler of the CUDA toolkit, libnvrtc, is not on this machine";
+        assert!(advice(BackendKind::Cuda, nvrtc).contains("cuda-nvrtc"));
+        let headers = "the headers of the CUDA toolkit are not where CUDA_PATH says";
+        assert!(advice(BackendKind::Cuda, headers).contains("cuda-cudart-dev"));
+        let driver = "the library of the NVIDIA driver, libcuda, is not on this machine";
+        assert!(advice(BackendKind::Cuda, driver).contains("nvidia-driver"));
+        let adapter = advice(BackendKind::Wgpu, "no GPU answers");
+        assert!(
+            adapter.starts_with("for wgpu: install the Vulkan loader"),
+            "{adapter}"
+        );
+        let unlimited = DeviceFacts {
+            identity: Some(("llvmpipe".into(), "spirv".into())),
+            max_buffer_bytes: Some(1 << 27),
+            ..DeviceFacts::default()
+        };
+        let lines = device_lines(&unlimited);
+        assert_eq!(lines[1], "memory unknown, largest buffer 0.12 GiB");
+    }
+
+    #[test]
     fn the_report_names_every_backend_and_this_machine() {
         let text = doctor(&DoctorArgs::default());
         for kind in BackendKind::ALL {
@@ -235,7 +301,10 @@ mod tests {
     fn trouble_becomes_advice() {
         let facts = DeviceFacts {
             identity: Some(("Some GPU".into(), "its target".into())),
+            driver: Some("driver 550.54.15, CUDA up to 12.4".into()),
+            memory_bytes: Some((80 << 30, 60 << 30)),
             float_types: vec!["f32", "bf16"],
+            ..DeviceFacts::default()
         };
         let healthy = Report {
             backends: vec![(BackendKind::Cpu, BackendState::Works(facts))],
@@ -248,7 +317,12 @@ mod tests {
         assert!(healthy.advice().is_empty());
         let text = healthy.to_string();
         assert!(text.contains("works, in f32, bf16"), "{text}");
-        assert!(text.contains("Some GPU, kernels for its target"), "{text}");
+        let said = [
+            "           Some GPU, kernels for its target\n",
+            "           driver 550.54.15, CUDA up to 12.4\n",
+            "           memory 80.0 GiB, 60.0 GiB free\n",
+        ];
+        assert!(text.contains(&said.concat()), "{text}");
         let ill = Report {
             backends: vec![
                 (BackendKind::Cpu, BackendState::NotCompiled),

@@ -2,6 +2,22 @@
 
 use std::fs;
 
+use burn::tensor::Device;
+use rlvr_backends::{device_memory, hand_back_memory};
+
+use super::step::Timing;
+
+impl Timing {
+    /// Notes what the device's allocator holds at the end of an update, and hands back what no
+    /// tensor uses.
+    pub fn end_update(&mut self, device: &Device) {
+        let held = device_memory(device);
+        self.device_reserved_bytes = held.map(|it| it.reserved_bytes);
+        self.device_in_use_bytes = held.map(|it| it.in_use_bytes);
+        hand_back_memory(device);
+    }
+}
+
 /// Largest resident memory of this process so far; `None` where `/proc` does not exist.
 pub fn host_peak_bytes() -> Option<u64> {
     kibibytes(&fs::read_to_string("/proc/self/status").ok()?, "VmHWM:")

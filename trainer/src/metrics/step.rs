@@ -151,6 +151,10 @@ define_metrics! {
     }
     group "memory" {
         host_peak_bytes: count["bytes"] "Largest resident memory of the process so far.";
+        device_reserved_bytes: count["bytes"] "Memory that the device's allocator holds when the update ends, before it is handed back; null on the CPU.";
+        device_in_use_bytes: count["bytes"] "The part of it that tensors use.";
+        microbatch_tokens: count["tokens"] "Most packed rows of a micro-batch: update.max_tokens_per_microbatch, or less once the device ran out of memory.";
+        num_oom_retries: count["retries"] "How often the device ran out of memory in this step's update and its micro-batches were halved.";
     }
 }
 

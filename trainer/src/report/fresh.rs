@@ -247,7 +247,7 @@ impl Run<'_> {
         let rows = scoring_rows(&groups);
         let sums = |decoder: &Decoder| -> Result<Vec<f64>, UpdateError> {
             let members: Vec<usize> = (0..rows.len()).collect();
-            let settings = self.update_settings(step);
+            let settings = self.update_settings(step, None);
             let found = score_rows(decoder, &rows, &members, &settings, &session.device)?;
             Ok(found.iter().map(|values| sum(values)).collect())
         };

@@ -1,0 +1,101 @@
+//! What NVIDIA's driver says of a card, through `nvidia-smi`, which is part of the driver.
+
+/// Versions and memory.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Nvidia {
+    driver: Option<String>,
+    cuda: Option<String>,
+    /// All and free.
+    pub(crate) memory_bytes: Option<(u64, u64)>,
+}
+
+/// Asks for the card at a PCI address; `None` where the tool is missing or refuses.
+#[cfg(feature = "cuda")]
+pub(crate) fn ask(pci_address: &str) -> Option<Nvidia> {
+    let arguments = ["-q", "-d", "MEMORY", "-i", pci_address];
+    let output = std::process::Command::new("nvidia-smi")
+        .args(arguments)
+        .output()
+        .ok()?;
+    let is_answered = output.status.success();
+    is_answered.then(|| Nvidia::parse(&String::from_utf8_lossy(&output.stdout)))
+}
+
+impl Nvidia {
+    /// Reads lines such as `Driver Version : 550.54.15`; the sizes are those of the section `FB
+    /// Memory Usage`.
+    fn parse(text: &str) -> Self {
+        let (mut found, mut section) = (Self::default(), "");
+        let (mut total, mut free) = (None, None);
+        for line in text.lines() {
+            let Some((name, value)) = line.split_once(" : ") else {
+                section = line.trim();
+                continue;
+            };
+            let value = value.trim();
+            match (section, name.trim()) {
+                (_, "Driver Version") => found.driver = Some(value.into()),
+                (_, "CUDA Version") => found.cuda = Some(value.into()),
+                ("FB Memory Usage", "Total") => total = mebibytes(value),
+                ("FB Memory Usage", "Free") => free = mebibytes(value),
+                _ => {}
+            }
+        }
+        found.memory_bytes = total.zip(free);
+        found
+    }
+
+    pub(crate) fn words(&self) -> String {
+        let known = |version: &Option<String>| version.clone().unwrap_or_else(|| "unknown".into());
+        format!(
+            "driver {}, CUDA up to {}",
+            known(&self.driver),
+            known(&self.cuda)
+        )
+    }
+}
+
+fn mebibytes(text: &str) -> Option<u64> {
+    let number: u64 = text.strip_suffix("MiB")?.trim().parse().ok()?;
+    Some(number << 20)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What driver 550 prints for an H100.
+    const ANSWER: &str = "
+==============NVSMI LOG==============
+
+Timestamp                                 : Mon Nov 23 10:00:00 2026
+Driver Version                            : 550.54.15
+CUDA Version                              : 12.4
+
+Attached GPUs                             : 1
+GPU 00000000:04:00.0
+    FB Memory Usage
+        Total                             : 81559 MiB
+        Reserved                          : 551 MiB
+        Used                              : 1007 MiB
+        Free                              : 80001 MiB
+    BAR1 Memory Usage
+        Total                             : 131072 MiB
+        Used                              : 1 MiB
+        Free                              : 131071 MiB
+    Conf Compute Protected Memory Usage
+        Total                             : 0 MiB
+        Used                              : 0 MiB
+        Free                              : 0 MiB
+";
+
+    #[test]
+    fn versions_and_the_memory_of_the_card_are_read() {
+        let found = Nvidia::parse(ANSWER);
+        assert_eq!(found.words(), "driver 550.54.15, CUDA up to 12.4");
+        assert_eq!(found.memory_bytes, Some((81559 << 20, 80001 << 20)));
+        let nothing = Nvidia::parse("No devices were found");
+        assert_eq!(nothing, Nvidia::default());
+        assert_eq!(nothing.words(), "driver unknown, CUDA up to unknown");
+    }
+}
