@@ -24,7 +24,7 @@ pub mod kernels;
 
 pub use allocator::keep_freed_memory;
 pub use error::{BackendError, ThreadsError};
-pub use facts::DeviceFacts;
+pub use facts::{DeviceFacts, is_host};
 pub use kind::{BackendKind, UnknownBackend, compiled};
 pub use open::device;
 pub use threads::set_threads;
