@@ -21,7 +21,7 @@
 //! it is a neighbour in token order. The same holds for a token that stands that close to the
 //! threshold of a filter. Exponents that differ by less than [`RESOLUTION`] count as tied; ties are
 //! treated as on the host (top-k keeps all of them, top-p those first in token order). Weights
-//! below `exp(-100)` count as that or as nothing.
+//! below `exp(-104)` of the largest are nothing.
 
 use burn::tensor::{Bool, DType, FloatDType, Int, Tensor, TensorData};
 
@@ -36,14 +36,14 @@ pub const VOCAB_LIMIT: usize = 1 << 24;
 /// vocabularies: others are padded, which copies them.
 const CHUNK: usize = 128;
 
-/// Exponents below this are raised to it.
-const LEAST_EXPONENT: f32 = -100.0;
+/// Exponents below this are raised to it; their weight is zero in f32.
+const LEAST_EXPONENT: f32 = -128.0;
 
 /// How often the interval of a threshold is halved.
 const NUM_HALVINGS: u32 = 32;
 
 /// Exponents closer than this may count as tied: an interval from [`LEAST_EXPONENT`] to 1, halved.
-pub const RESOLUTION: f32 = 2.4e-8;
+pub const RESOLUTION: f32 = 3.1e-8;
 
 /// Logits that are worked on at once; there are up to [`COPIES`] tensors of this size meanwhile.
 const PART_VALUES: usize = 1 << 24;
