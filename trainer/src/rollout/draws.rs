@@ -25,7 +25,7 @@ pub(super) enum Draws<'a> {
     },
     /// Leaves the logits where they are.
     Device {
-        sampler: DeviceSampler<'a>,
+        sampler: Box<DeviceSampler<'a>>,
         /// Rows of which logits are made at most.
         most_rows: usize,
     },
@@ -37,11 +37,11 @@ impl<'a> Draws<'a> {
         match call.samples_on_device {
             false => Self::Host { call, secs: 0.0 },
             true => Self::Device {
-                sampler: DeviceSampler::new(
+                sampler: Box::new(DeviceSampler::new(
                     call.params,
                     call.decoder.config().vocab_size,
                     &call.decoder.head_weight().device(),
-                ),
+                )),
                 most_rows: num_slots,
             },
         }
