@@ -4,6 +4,21 @@ use burn::tensor::{Device, FloatDType};
 
 use crate::kind::BackendKind;
 
+/// True if the device computes on the host's memory, so that reading a tensor costs no transfer: of
+/// the backends of this project, `cpu` and `ndarray`. A Vulkan device in software counts as a GPU.
+pub fn is_host(device: &Device) -> bool {
+    #[cfg(feature = "cpu")]
+    if *device == Device::flex() {
+        return true;
+    }
+    #[cfg(feature = "ndarray")]
+    #[allow(deprecated)] // it serves as a second implementation while Burn carries it
+    if *device == Device::ndarray() {
+        return true;
+    }
+    false
+}
+
 /// Who a device is, who drives it, and what it can hold and compute.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DeviceFacts {
@@ -137,6 +152,14 @@ impl DeviceFacts {
 #[cfg(all(test, feature = "cpu"))]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_cpu_is_the_host_tracked_or_not() {
+        assert!(is_host(&Device::flex()));
+        assert!(is_host(&Device::flex().autodiff()));
+        #[cfg(feature = "wgpu")]
+        assert!(!is_host(&Device::wgpu(Default::default())));
+    }
 
     #[test]
     fn the_cpu_computes_in_f32_and_has_no_driver() {

@@ -57,6 +57,11 @@ impl BackendKind {
         }
     }
 
+    /// True if its devices compute on the host's memory; [`crate::is_host`] asks a device.
+    pub const fn is_host(self) -> bool {
+        matches!(self, Self::Cpu | Self::Ndarray)
+    }
+
     /// The command that builds a trainer with it.
     pub fn build_command(self) -> String {
         match self {

@@ -28,7 +28,7 @@ pub mod kernels;
 
 pub use allocator::{keep_freed_memory, return_freed_memory};
 pub use error::{BackendError, ThreadsError};
-pub use facts::DeviceFacts;
+pub use facts::{DeviceFacts, is_host};
 pub use kind::{BackendKind, UnknownBackend, compiled};
 pub use memory::{DeviceMemory, OutOfMemory, catch_out_of_memory, device_memory, hand_back_memory};
 pub use open::device;

@@ -1,8 +1,10 @@
-//! A backend held against the CPU: scores, gradients, greedy tokens and a run of three steps with
-//! the embedded model, stopped and resumed before the last, each within a stated tolerance.
+//! A backend held against the CPU: scores, gradients, greedy tokens, draws, and a run of three steps
+//! with the embedded model, stopped and resumed before the last, each within a stated tolerance.
 //!
 //! One body for every backend: `trainer doctor --self-test` runs it on a user's machine, the tests
 //! run it on every backend that is compiled in.
+
+mod draws;
 
 use std::fmt;
 use std::hint::black_box;
@@ -15,6 +17,7 @@ use rlvr_backends::BackendKind;
 use rlvr_core::GrpoLossConfig;
 use serde_json::Value;
 
+use self::draws::Draws;
 use crate::batch::Row;
 use crate::cli::{ConfigArgs, TrainArgs, resolve};
 use crate::commands::train;
@@ -139,6 +142,7 @@ struct Observed {
     entropy_sum: f64,
     grad_norm: f64,
     greedy: Vec<Vec<u32>>,
+    draws: Draws,
 }
 
 impl Observed {
@@ -167,6 +171,7 @@ impl Observed {
             entropy_sum: outcome.sums.entropy_sum,
             grad_norm: outcome.grad_norms.first().copied().unwrap_or(f64::NAN),
             greedy,
+            draws: Draws::on(&session.device)?,
         })
     }
 
@@ -175,7 +180,7 @@ impl Observed {
         let gap = pairs.map(|(a, b)| f64::from((a - b).abs()));
         let same = self.greedy.iter().zip(&expected.greedy);
         let num_different = same.filter(|(a, b)| a != b).count();
-        vec![
+        let mut checks = vec![
             check(
                 "log-probs, largest difference (nats)",
                 gap.fold(0.0, f64::max),
@@ -198,7 +203,9 @@ impl Observed {
                 num_different as f64 / NUM_PROMPTS as f64,
                 1.0 / NUM_PROMPTS as f64,
             ),
-        ]
+        ];
+        checks.extend(self.draws.against(&expected.draws));
+        checks
     }
 }
 
@@ -303,8 +310,8 @@ struct ShortRun {
 
 impl ShortRun {
     fn against(&self, expected: &Self) -> Vec<Check> {
-        // Draws are the same on every backend; a near-tie may change one completion of 48, and the
-        // step's gradient with it.
+        // The numbers drawn with are the same on every backend; a near-tie may change one completion
+        // of 48, and the step's gradient with it.
         vec![
             check(
                 "three steps: mean reward, difference",

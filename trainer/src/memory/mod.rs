@@ -9,7 +9,7 @@ use crate::policy::cache::KvCache;
 use crate::policy::config::ModelConfig;
 use crate::policy::packed::Keep;
 use crate::rollout::memory::{estimate, num_weights};
-use crate::rollout::{MemoryEstimate, RolloutError};
+use crate::rollout::{MemoryEstimate, RolloutError, SamplingPlace, device_sampling};
 use crate::selection::Plan;
 
 pub use budget::{BudgetError, fit};
@@ -98,6 +98,19 @@ fn gate_bytes(model: &ModelConfig, config: &RunConfig, longest_prompt: usize) ->
         + copies * logits.min(selection.entropy_logits_bytes as u64)
 }
 
+/// What drawing tokens on the device needs beside the logits.
+fn sampling_bytes(model: &ModelConfig, config: &RunConfig, num_slots: usize) -> u64 {
+    let on_device = match config.rollout.sampling {
+        SamplingPlace::Auto => !config.backend.kind.is_host(),
+        SamplingPlace::Host => false,
+        SamplingPlace::Device => true,
+    };
+    match on_device {
+        true => device_sampling::sampling_bytes(num_slots, model.vocab_size),
+        false => 0,
+    }
+}
+
 /// Gradients, activations and logits of the update.
 ///
 /// The backward pass starts with all that [`Keep`] says for every packed row and the gradient of the
@@ -169,6 +182,7 @@ pub fn run_memory(shape: &RunShape<'_>, config: &RunConfig) -> Result<RunMemory,
         reference_bytes: if shape.keeps_start { weights } else { 0 },
         rollout_bytes: rollout.total_bytes() - rollout.weights_bytes
             + gate_bytes(model, config, longest_prompt)
+            + sampling_bytes(model, config, rollout.num_slots)
             + fresh_reference,
         update_bytes: update_bytes(shape, config),
         save_bytes: 2 * weights,
@@ -205,7 +219,12 @@ mod tests {
         config.selection.entropy_logits_bytes = 4000;
         assert_eq!(bytes(&config), without + 1000 + 4000);
         config.backend.kind = BackendKind::Wgpu;
+        config.rollout.sampling = SamplingPlace::Host;
         assert_eq!(bytes(&config), without + 1000 + 3 * 4000);
+        // Six tensors of the size of the logits of 64 slots.
+        config.rollout.sampling = SamplingPlace::Auto;
+        let sampling = 6 * 64 * 48 * F32;
+        assert_eq!(bytes(&config), without + 1000 + 3 * 4000 + sampling);
     }
 
     #[test]

@@ -3,12 +3,19 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
+use rlvr_backends::is_host;
+
+use super::active::Done;
+use super::device_sampling::VOCAB_LIMIT;
 use super::memory::{num_slots, slot_tokens};
 use super::pool::PromptPool;
 use super::queue::Queue;
 use super::stop::StopRules;
-use super::worker::{Done, Worker, WorkerOutput};
-use super::{Request, RolloutConfig, RolloutError, RolloutOutput, RolloutStats, SamplingParams};
+use super::worker::{Worker, WorkerOutput};
+use super::{
+    Request, RolloutConfig, RolloutError, RolloutOutput, RolloutStats, SamplingParams,
+    SamplingPlace,
+};
 use crate::policy::cache::KvCache;
 use crate::policy::config::ModelConfig;
 use crate::policy::decode::DecodeWeights;
@@ -43,6 +50,9 @@ pub(super) struct Call<'a> {
     pub(super) slot_tokens: usize,
     pub(super) prefill_tokens: usize,
     pub(super) sampling_threads: usize,
+    pub(super) samples_on_device: bool,
+    /// Decode steps have a few numbers of rows only.
+    pub(super) pads_rows: bool,
 }
 
 impl Engine {
@@ -117,6 +127,8 @@ impl Engine {
         let slot_tokens = slot_tokens(&self.model, longest.unwrap_or(0), params.max_new_tokens);
         let num_slots = num_slots(&self.model, &self.rollout, slot_tokens, num_completions)?;
         let slots = share(num_slots, self.rollout.num_workers);
+        let is_host = is_host(&decoder.head_weight().device());
+        let samples_on_device = self.samples_on_device(params, is_host);
         let call = Call {
             decoder,
             weights: DecodeWeights::new(decoder, self.rollout.copy_weights),
@@ -132,6 +144,8 @@ impl Engine {
             slot_tokens,
             prefill_tokens: self.rollout.prefill_tokens,
             sampling_threads: sampling_threads(slots.len()),
+            samples_on_device,
+            pads_rows: samples_on_device || !is_host,
         };
         let outputs = run(&call, &slots)?;
         let mut stats = total(&outputs, &slots);
@@ -139,6 +153,17 @@ impl Engine {
         let completions = collect(requests, outputs);
         stats.wall_secs = start.elapsed().as_secs_f64();
         Ok(RolloutOutput { completions, stats })
+    }
+
+    /// A repetition penalty needs the history of every row, and a token has to fit in an f32.
+    fn samples_on_device(&self, params: &SamplingParams, is_host: bool) -> bool {
+        let is_wanted = match self.rollout.sampling {
+            SamplingPlace::Auto => !is_host,
+            SamplingPlace::Host => false,
+            SamplingPlace::Device => true,
+        };
+        let is_possible = params.repetition_penalty == 1.0 && self.model.vocab_size < VOCAB_LIMIT;
+        is_wanted && is_possible
     }
 
     /// Most tokens in one prefill batch.

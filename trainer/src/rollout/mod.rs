@@ -11,9 +11,27 @@
 //! ([`crate::policy::prefill`] and [`rlvr_backends::kernels::project`] say why). On the CPU in f32 a
 //! completion is therefore the same, token for token and bit for bit in its log-probs, whatever it
 //! is batched with, for any number of slots and workers, on one machine and build. Elsewhere the
-//! draws are the same, but a device may round a row differently in another batch, and a near-tie
-//! may then fall another way.
+//! numbers drawn with are the same, but a device may round a row differently in another batch, and a
+//! near-tie may then fall another way.
+//!
+//! # Off the CPU
+//!
+//! A decode step must not wait for transfers: tokens are drawn on the device ([`device_sampling`]),
+//! and what is read is three numbers per row. Shapes repeat, so that kernels are not prepared anew
+//! for every step: attended columns and decoded rows are rounded up to a few sizes.
+//!
+//! A step is not captured as a CUDA graph, although Burn has `capture`. A replay runs the recorded
+//! kernels on the recorded buffers and scalars: token, position and column indices, which are
+//! uploaded anew every step here, would have to live in buffers that are written in place, the
+//! cache would have to stay at fixed addresses while Burn's assignments may copy it, and a change of
+//! rows or columns needs a graph of its own. In Burn 0.22.1 a wrong capture is silent: scalars of
+//! the recorded call are replayed for ever (issue 5779), and a closure that was not run before is
+//! not captured at all (issue 5772). Without a GPU to hold a replay against the plain step, what
+//! could be gained is not worth tokens that might be wrong.
 
+mod active;
+pub mod device_sampling;
+mod draws;
 mod engine;
 pub mod memory;
 mod pool;
@@ -53,6 +71,10 @@ pub struct RolloutConfig {
     pub copy_weights: bool,
     /// Most tokens in one prefill batch.
     pub prefill_tokens: usize,
+    /// Where tokens are drawn: `host` reads the logits of every decode step, `device` leaves them
+    /// and reads three numbers per row, `auto` is `device` except on a CPU. With a repetition
+    /// penalty it is always the host.
+    pub sampling: SamplingPlace,
     /// Sampling temperature; 0 is greedy.
     pub temperature: f64,
     /// Keep the k most likely tokens.
@@ -78,6 +100,7 @@ impl Default for RolloutConfig {
             num_workers: 1,
             copy_weights: true,
             prefill_tokens: 2048,
+            sampling: SamplingPlace::Auto,
             temperature: 1.0,
             top_k: None,
             top_p: None,
@@ -120,6 +143,19 @@ impl RolloutConfig {
             stop_strings: self.stop_strings.clone(),
         }
     }
+}
+
+/// Where tokens are drawn.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SamplingPlace {
+    /// On the device, unless it is the host.
+    #[default]
+    Auto,
+    /// In f64, from logits that are read every decode step.
+    Host,
+    /// In f32, beside the logits.
+    Device,
 }
 
 /// How one call samples. See [`RolloutConfig`] for the meaning of the shared fields.
@@ -223,7 +259,8 @@ pub struct RolloutStats {
     pub prefill_secs: f64,
     /// Time in decode steps, sampling included, mean over workers.
     pub decode_secs: f64,
-    /// Time in sampling alone, mean over workers.
+    /// Time in sampling on the host alone, first tokens included, mean over workers; 0 where the
+    /// device samples.
     pub sampling_secs: f64,
     /// Wall time of the call.
     pub wall_secs: f64,

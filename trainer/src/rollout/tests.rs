@@ -1,5 +1,6 @@
 //! Tests of the whole engine.
 
+mod device_sampling;
 mod pool;
 
 use burn::tensor::{Device, Int, Tensor, TensorData};

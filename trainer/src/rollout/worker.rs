@@ -1,29 +1,21 @@
 //! One worker: its slots, its cache, and the loop of admit, decode, sample, retire.
 
+use std::collections::VecDeque;
 use std::ops::Range;
 use std::time::Instant;
 
 use burn::tensor::Tensor;
 
+use super::active::{Active, Done};
+use super::draws::Draws;
 use super::engine::Call;
 use super::prefill::{batches, prompts};
-use super::sampling::{Draw, Sampler};
 use super::{Request, RolloutError};
 use crate::policy::cache::{KvCache, PromptKv};
 use crate::policy::rope::RopeTable;
-use crate::record::Completion;
-use crate::seed::{Stream, stream};
 
-/// Smallest vocabulary and number of rows that are worth several sampling threads.
-const THREADED_VOCAB: usize = 16_384;
-const THREADED_ROWS: usize = 8;
-
-/// A finished completion.
-#[derive(Debug)]
-pub(super) struct Done {
-    pub(super) request: usize,
-    pub(super) completion: Completion,
-}
+/// Rows of a decode step off the host are a multiple of this.
+const ROW_BUCKET: usize = 8;
 
 /// What a worker made and what it took.
 #[derive(Debug, Default)]
@@ -40,33 +32,19 @@ pub(super) struct WorkerOutput {
 
 /// A prompt that has been run and still owes completions.
 struct Ready<'a> {
-    place: usize,
-    request: &'a Request,
-    next_index: u32,
+    /// Those without a slot, each with its first token.
+    waiting: VecDeque<Active<'a>>,
     layers: Vec<PromptKv>,
     rows: Range<usize>,
-    logits: Vec<f32>,
-}
-
-/// A completion in a slot.
-struct Active<'a> {
-    place: usize,
-    request: &'a Request,
-    index: u32,
-    stream: Stream,
-    tokens: Vec<u32>,
-    sampler_logprobs: Vec<f32>,
-    entropies: Vec<f32>,
-    /// Prompt and completion, kept only for the repetition penalty.
-    seen: Vec<u32>,
 }
 
 pub(super) struct Worker<'a> {
     call: &'a Call<'a>,
     cache: KvCache,
     rope: RopeTable,
+    draws: Draws<'a>,
     slots: Vec<Option<Active<'a>>>,
-    ready: Vec<Ready<'a>>,
+    ready: VecDeque<Ready<'a>>,
     output: WorkerOutput,
 }
 
@@ -78,8 +56,9 @@ impl<'a> Worker<'a> {
             call,
             cache: KvCache::new(config, num_slots, call.slot_tokens, &device),
             rope: RopeTable::new(config, call.slot_tokens),
+            draws: Draws::new(call, num_slots),
             slots: (0..num_slots).map(|_| None).collect(),
-            ready: Vec::new(),
+            ready: VecDeque::new(),
             output: WorkerOutput::default(),
         }
     }
@@ -90,6 +69,7 @@ impl<'a> Worker<'a> {
             self.compact();
             let num_active = self.slots.iter().flatten().count();
             if num_active == 0 || self.call.queue.is_aborted() {
+                self.output.sampling_secs = self.draws.secs();
                 return Ok(self.output);
             }
             let start = Instant::now();
@@ -101,7 +81,7 @@ impl<'a> Worker<'a> {
     /// Fills the free slots from prompts already run, then from new ones.
     fn admit(&mut self) -> Result<(), RolloutError> {
         loop {
-            self.seat()?;
+            self.seat();
             let num_free = self.slots.iter().filter(|slot| slot.is_none()).count();
             if num_free == 0 {
                 return Ok(());
@@ -112,40 +92,64 @@ impl<'a> Worker<'a> {
                 return Ok(());
             }
             let fresh = self.adopt(taken)?;
-            self.seat()?;
+            self.seat();
             for batch in batches(fresh, self.call.prefill_tokens) {
                 self.prefill(&batch)?;
                 // Seating at once lets the batch's keys and values go before the next.
-                self.seat()?;
+                self.seat();
             }
         }
     }
 
     /// Gives free slots to completions of prompts that have been run.
-    fn seat(&mut self) -> Result<(), RolloutError> {
-        let mut sampler = Sampler::new(self.call.params);
+    fn seat(&mut self) {
         for slot in 0..self.slots.len() {
             while self.slots[slot].is_none() {
-                let Some(ready) = self.ready.first_mut() else {
-                    return Ok(());
+                let Some(ready) = self.ready.front_mut() else {
+                    return;
                 };
-                let index = ready.next_index;
-                ready.next_index += 1;
-                let mut active = Active::new(self.call, ready.place, ready.request, index);
-                let draw = active.draw(&mut sampler, &ready.logits);
-                active.push(draw?);
-                if let Some(done) = active.done(self.call) {
-                    self.output.done.push(done);
-                } else {
-                    self.cache.write_prompt(slot, &ready.layers, &ready.rows);
-                    self.slots[slot] = Some(active);
+                if let Some(mut active) = ready.waiting.pop_front() {
+                    if let Some(done) = active.done(self.call) {
+                        self.output.done.push(done);
+                    } else {
+                        self.cache.write_prompt(slot, &ready.layers, &ready.rows);
+                        self.slots[slot] = Some(active);
+                    }
                 }
-                if ready.next_index == ready.request.num_completions {
-                    self.ready.remove(0);
+                if ready.waiting.is_empty() {
+                    self.ready.pop_front();
                 }
             }
         }
-        Ok(())
+    }
+
+    /// Readies the completions of prompts whose keys and values are `sources`: draws their first
+    /// tokens.
+    ///
+    /// # Shapes
+    /// - `logits`: `[R, V]`, of the last token of each prompt
+    fn make_ready(
+        &mut self,
+        requests: &[(usize, &'a Request)],
+        sources: Vec<(Vec<PromptKv>, Range<usize>)>,
+        logits: Tensor<2>,
+    ) -> Result<(), RolloutError> {
+        let call = self.call;
+        let first = self.ready.len();
+        let mut places = Vec::new();
+        for (row, (&(place, request), (layers, rows))) in requests.iter().zip(sources).enumerate() {
+            let indices = 0..request.num_completions;
+            places.extend(indices.clone().map(|_| row));
+            let new = |index| Active::new(call, place, request, index);
+            self.ready.push_back(Ready {
+                waiting: indices.map(new).collect(),
+                layers,
+                rows,
+            });
+        }
+        let waiting = self.ready.range_mut(first..);
+        let waiting = waiting.flat_map(|ready| &mut ready.waiting).collect();
+        self.draws.at_places(logits, &places, waiting)
     }
 
     /// Readies the requests whose prompts have been run already and gives back the others.
@@ -167,19 +171,10 @@ impl<'a> Worker<'a> {
             .iter()
             .map(|(_, it)| call.pooled[&it.prompt_id])
             .collect();
-        let logits = read(call.weights.logits(pool.last_hidden(&places)))?;
-        let vocab = call.decoder.config().vocab_size;
-        for (index, (place, request)) in pooled.into_iter().enumerate() {
-            let prompt = pool.prompt(places[index]);
-            self.ready.push(Ready {
-                place,
-                request,
-                next_index: 0,
-                layers: prompt.layers.to_vec(),
-                rows: prompt.rows,
-                logits: logits[index * vocab..][..vocab].to_vec(),
-            });
-        }
+        let logits = call.weights.logits(pool.last_hidden(&places));
+        let prompts = places.iter().map(|&place| pool.prompt(place));
+        let sources = prompts.map(|it| (it.layers.to_vec(), it.rows)).collect();
+        self.make_ready(&pooled, sources, logits)?;
         self.output.num_reused_prompts += places.len() as u64;
         self.output.prefill_secs += start.elapsed().as_secs_f64();
         Ok(fresh)
@@ -189,20 +184,11 @@ impl<'a> Worker<'a> {
     fn prefill(&mut self, batch: &[(usize, &'a Request)]) -> Result<(), RolloutError> {
         let start = Instant::now();
         let prefill = self.call.decoder.prefill(&prompts(batch));
-        let logits = read(self.call.weights.logits(prefill.last_hidden))?;
-        let vocab = self.call.decoder.config().vocab_size;
-        let logits = logits.chunks_exact(vocab);
-        for ((rows, logits), (place, request)) in prefill.rows.iter().zip(logits).zip(batch) {
-            self.ready.push(Ready {
-                place: *place,
-                request,
-                next_index: 0,
-                layers: prefill.layers.clone(),
-                rows: rows.clone(),
-                logits: logits.to_vec(),
-            });
-            self.output.prefill_tokens += rows.len() as u64;
-        }
+        let logits = self.call.weights.logits(prefill.last_hidden);
+        let rows = prefill.rows.into_iter();
+        self.output.prefill_tokens += rows.clone().map(|rows| rows.len() as u64).sum::<u64>();
+        let sources = rows.map(|rows| (prefill.layers.clone(), rows)).collect();
+        self.make_ready(batch, sources, logits)?;
         self.output.prefill_secs += start.elapsed().as_secs_f64();
         Ok(())
     }
@@ -226,43 +212,44 @@ impl<'a> Worker<'a> {
 
     /// One token for every active slot.
     fn decode(&mut self, num_active: usize) -> Result<(), RolloutError> {
-        let mut tokens = vec![0; num_active];
-        let mut positions = vec![0; num_active];
+        let num_rows = match self.call.pads_rows {
+            true => bucket(num_active).min(self.slots.len()),
+            false => num_active,
+        };
+        // Rows without a completion write the first column of a free slot, which a prompt
+        // overwrites before anything reads it.
+        let mut tokens = vec![0; num_rows];
+        let mut positions = vec![0; num_rows];
         for (row, active) in self.slots.iter().flatten().enumerate() {
-            tokens[row] = active.tokens.last().copied().unwrap_or(0);
-            positions[row] = active.request.prompt_tokens.len() + active.tokens.len() - 1;
+            (tokens[row], positions[row]) = active.last();
         }
         let weights = &self.call.weights;
-        let logits = read(weights.step(&tokens, &positions, &self.rope, &mut self.cache))?;
-        let start = Instant::now();
-        self.sample(&logits, num_active)?;
-        self.output.sampling_secs += start.elapsed().as_secs_f64();
+        let logits = weights.step(&tokens, &positions, &self.rope, &mut self.cache);
+        let active = self.slots.iter_mut().flatten().collect();
+        self.draws.one_each(logits, active)?;
+        self.retire();
         self.output.decode_steps += 1;
         self.output.decode_rows += num_active as u64;
         Ok(())
     }
 
-    /// Draws for every active slot and retires what ends.
-    fn sample(&mut self, logits: &[f32], num_active: usize) -> Result<(), RolloutError> {
-        let vocab = self.call.decoder.config().vocab_size;
-        let active: Vec<&mut Active<'a>> = self.slots.iter_mut().flatten().collect();
-        let threads = match vocab >= THREADED_VOCAB && num_active >= THREADED_ROWS {
-            true => self.call.sampling_threads,
-            false => 1,
-        };
-        let draws = draw_all(self.call, active, logits, vocab, threads);
-        for (slot, draw) in draws.into_iter().enumerate() {
-            let Some(active) = &mut self.slots[slot] else {
-                continue;
-            };
-            active.push(draw?);
-            if let Some(done) = active.done(self.call) {
+    /// Frees the slots of completions that have ended.
+    fn retire(&mut self) {
+        for slot in &mut self.slots {
+            let ended = slot.as_mut().and_then(|active| active.done(self.call));
+            if let Some(done) = ended {
                 self.output.done.push(done);
-                self.slots[slot] = None;
+                *slot = None;
             }
         }
-        Ok(())
     }
+}
+
+/// Rows are rounded up to a few sizes, so that shapes repeat while completions end: a device
+/// prepares and tunes its kernels for each. At most an eighth of them is in vain, or seven.
+fn bucket(num_rows: usize) -> usize {
+    let step = (num_rows.next_power_of_two() / ROW_BUCKET).max(ROW_BUCKET);
+    num_rows.next_multiple_of(step)
 }
 
 /// Values on the host, row by row.
@@ -274,93 +261,23 @@ pub(super) fn read<const D: usize>(values: Tensor<D>) -> Result<Vec<f32>, Rollou
         })
 }
 
-/// One draw per row. Every row is computed by itself, so threads do not change it.
-fn draw_all(
-    call: &Call<'_>,
-    mut rows: Vec<&mut Active<'_>>,
-    logits: &[f32],
-    vocab: usize,
-    threads: usize,
-) -> Vec<Result<Draw, RolloutError>> {
-    let draw_some = |rows: &mut [&mut Active<'_>], logits: &[f32]| -> Vec<_> {
-        let mut sampler = Sampler::new(call.params);
-        let logits = logits.chunks_exact(vocab);
-        let rows = rows.iter_mut().zip(logits);
-        rows.map(|(row, logits)| row.draw(&mut sampler, logits))
-            .collect()
-    };
-    if threads < 2 {
-        return draw_some(&mut rows, logits);
-    }
-    let share = rows.len().div_ceil(threads);
-    std::thread::scope(|scope| {
-        let draw_some = &draw_some;
-        let handles: Vec<_> = rows
-            .chunks_mut(share)
-            .zip(logits.chunks(share * vocab))
-            .map(|(rows, logits)| scope.spawn(move || draw_some(rows, logits)))
-            .collect();
-        let draws = handles.into_iter().flat_map(|handle| match handle.join() {
-            Ok(draws) => draws,
-            Err(panic) => std::panic::resume_unwind(panic),
-        });
-        draws.collect()
-    })
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-impl<'a> Active<'a> {
-    fn new(call: &Call<'_>, place: usize, request: &'a Request, index: u32) -> Self {
-        let is_penalised = call.params.repetition_penalty != 1.0;
-        Self {
-            place,
-            request,
-            index,
-            stream: stream(call.seed, call.stage, call.step, request.prompt_id, index),
-            tokens: Vec::new(),
-            sampler_logprobs: Vec::new(),
-            entropies: Vec::new(),
-            seen: match is_penalised {
-                true => request.prompt_tokens.clone(),
-                false => Vec::new(),
-            },
+    #[test]
+    fn buckets_are_few_and_hold_their_rows() {
+        let sizes: Vec<usize> = (1..=1024).map(bucket).collect();
+        for (index, size) in sizes.iter().enumerate() {
+            let rows = index + 1;
+            assert!(
+                *size >= rows && *size - rows < 8.max(rows.div_ceil(4)),
+                "{rows}: {size}"
+            );
         }
-    }
-
-    fn draw(&mut self, sampler: &mut Sampler<'_>, logits: &[f32]) -> Result<Draw, RolloutError> {
-        let position = self.tokens.len();
-        let uniform = self.stream.uniform_at(position as u64);
-        sampler
-            .draw(logits, &self.seen, uniform)
-            .ok_or(RolloutError::NonFinite {
-                prompt_id: self.request.prompt_id,
-                index: self.index,
-                position,
-            })
-    }
-
-    fn push(&mut self, draw: Draw) {
-        self.tokens.push(draw.token);
-        self.sampler_logprobs.push(draw.logprob);
-        self.entropies.push(draw.entropy);
-        if !self.seen.is_empty() {
-            self.seen.push(draw.token);
-        }
-    }
-
-    /// The completion, if its last token ends it; its buffers are then taken.
-    fn done(&mut self, call: &Call<'_>) -> Option<Done> {
-        let prompt_tokens = self.request.prompt_tokens.len();
-        let stop = call.rules.check(prompt_tokens, &self.tokens, call.decode)?;
-        Some(Done {
-            request: self.place,
-            completion: Completion {
-                prompt_id: self.request.prompt_id,
-                index: self.index,
-                tokens: std::mem::take(&mut self.tokens),
-                sampler_logprobs: std::mem::take(&mut self.sampler_logprobs),
-                entropies: std::mem::take(&mut self.entropies),
-                stop,
-            },
-        })
+        let mut distinct = sizes;
+        distinct.dedup();
+        assert_eq!(distinct[..10], [8, 16, 24, 32, 40, 48, 56, 64, 80, 96]);
+        assert!(distinct.len() < 30, "{distinct:?}");
     }
 }
