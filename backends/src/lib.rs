@@ -18,13 +18,16 @@ mod error;
 mod facts;
 mod kind;
 mod open;
+mod precision;
 mod threads;
 
 pub mod kernels;
 
 pub use allocator::keep_freed_memory;
-pub use error::{BackendError, ThreadsError};
+pub use error::{BackendError, NoPrecision, ThreadsError};
 pub use facts::DeviceFacts;
 pub use kind::{BackendKind, UnknownBackend, compiled};
 pub use open::device;
+pub use precision::PrecisionChoice;
+pub use rlvr_core::Precision;
 pub use threads::set_threads;
