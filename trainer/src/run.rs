@@ -171,7 +171,8 @@ impl Run<'_> {
         );
         let (policy, outcome) = updated.map_err(Failure::run)?;
         let update_secs = updating.elapsed().as_secs_f64();
-        summary::fill_update(&mut metrics, &outcome, reference.is_some());
+        let is_corrected = loss.config().importance.is_some();
+        summary::fill_update(&mut metrics, &outcome, reference.is_some(), is_corrected);
         summary::fill_sampler_gap(&mut metrics, &found.rows);
         self.log.warn(live::sampler_warning(&found.rows));
 

@@ -76,7 +76,7 @@ impl<'a> Worker<'a> {
         let config = call.decoder.config();
         Self {
             call,
-            cache: KvCache::new(config, num_slots, call.slot_tokens, &device),
+            cache: KvCache::new(config, num_slots, call.slot_tokens, call.precision, &device),
             rope: RopeTable::new(config, call.slot_tokens),
             slots: (0..num_slots).map(|_| None).collect(),
             ready: Vec::new(),
@@ -188,7 +188,10 @@ impl<'a> Worker<'a> {
     /// Runs a batch of prompts.
     fn prefill(&mut self, batch: &[(usize, &'a Request)]) -> Result<(), RolloutError> {
         let start = Instant::now();
-        let prefill = self.call.decoder.prefill(&prompts(batch));
+        let prefill = self
+            .call
+            .decoder
+            .prefill(&prompts(batch), self.call.precision);
         let logits = read(self.call.weights.logits(prefill.last_hidden))?;
         let vocab = self.call.decoder.config().vocab_size;
         let logits = logits.chunks_exact(vocab);
