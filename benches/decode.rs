@@ -6,6 +6,7 @@
 
 use burn::tensor::Device;
 use criterion::{Criterion, SamplingMode, Throughput, criterion_group, criterion_main};
+use rlvr_backends::Precision;
 use rlvr_benches::load::requests;
 use rlvr_benches::{smollm2, tiny};
 use trainer::policy::config::ModelConfig;
@@ -73,7 +74,7 @@ fn decode(criterion: &mut Criterion) {
             max_new_tokens: load.new_tokens,
             ..RolloutConfig::default()
         };
-        let engine = Engine::new(&load.model, config.clone());
+        let engine = Engine::new(&load.model, config.clone(), Precision::F32);
         let tokens = load.num_prompts * load.group as usize * load.new_tokens;
         let mut group = criterion.benchmark_group("roll_out_f32_cpu");
         group.sample_size(10).sampling_mode(SamplingMode::Flat);

@@ -12,6 +12,7 @@ use criterion::measurement::WallTime;
 use criterion::{
     BenchmarkGroup, BenchmarkId, Criterion, SamplingMode, criterion_group, criterion_main,
 };
+use rlvr_backends::Precision;
 use rlvr_benches::history;
 use rlvr_benches::load::{UpdateLoad, gradients, requests, total};
 use rlvr_benches::small;
@@ -45,7 +46,7 @@ fn rollouts(criterion: &mut Criterion, name: &str, points: &[(usize, [usize; 3])
             max_new_tokens: NEW_TOKENS,
             ..RolloutConfig::default()
         };
-        let engine = Engine::new(&model, config.clone());
+        let engine = Engine::new(&model, config.clone(), Precision::F32);
         let requests = requests(model.vocab_size, num_prompts, completions, context);
         let params = config.sampling(Vec::new());
         let text = |_: &[u32]| String::new();

@@ -9,7 +9,7 @@ use std::hint::black_box;
 use burn::tensor::activation::log_softmax;
 use burn::tensor::{Device, Distribution, Int, Tensor};
 use criterion::{Criterion, SamplingMode, Throughput, criterion_group, criterion_main};
-use rlvr_core::{token_scores, token_scores_backward};
+use rlvr_core::{Precision, token_scores, token_scores_backward};
 
 /// Budget of one chunk of logits in the benchmarked chunked path.
 const CHUNK_BYTES: usize = 32 << 20;
@@ -52,9 +52,23 @@ impl Load {
 /// The path of the trainer: two passes in chunks, no tape.
 fn chunked(hidden: &Tensor<2>, head: &Tensor<2>, targets: &Tensor<1, Int>) -> f32 {
     let (hidden, head, targets) = (hidden.clone(), head.clone(), targets.clone());
-    let scores = token_scores(hidden.clone(), head.clone(), targets.clone(), CHUNK_BYTES);
+    let scores = token_scores(
+        hidden.clone(),
+        head.clone(),
+        targets.clone(),
+        CHUNK_BYTES,
+        Precision::F32,
+    );
     let (grad, none) = (scores.logprobs.ones_like(), scores.entropies.zeros_like());
-    let grads = token_scores_backward(hidden, head, targets, grad, Some(none), CHUNK_BYTES);
+    let grads = token_scores_backward(
+        hidden,
+        head,
+        targets,
+        grad,
+        Some(none),
+        CHUNK_BYTES,
+        Precision::F32,
+    );
     let total = scores.logprobs.sum() + grads.hidden.sum() + grads.head.sum();
     total.into_scalar::<f32>()
 }

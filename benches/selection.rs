@@ -6,6 +6,7 @@
 use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use rlvr_backends::Precision;
 use rlvr_benches::{history, smollm2};
 use rlvr_core::{Candidate, Gate, GroupKind};
 use trainer::policy::decoder::Decoder;
@@ -84,7 +85,7 @@ fn scoring(c: &mut Criterion) {
     let model = smollm2();
     let device = rlvr_backends::device(rlvr_backends::BackendKind::Cpu).expect("the CPU is there");
     let decoder = Decoder::init(&model, 3, &device);
-    let engine = Engine::new(&model, RolloutConfig::default());
+    let engine = Engine::new(&model, RolloutConfig::default(), Precision::F32);
     let request = |number: u64| Request {
         prompt_id: PromptId(number),
         prompt_tokens: (0..128)
@@ -104,7 +105,7 @@ fn scoring(c: &mut Criterion) {
     group.throughput(Throughput::Elements(8 * 128));
     group.bench_function("prefill", |b| {
         b.iter(|| {
-            let prefill = decoder.prefill(&prompts);
+            let prefill = decoder.prefill(&prompts, Precision::F32);
             black_box(prefill.last_hidden.into_data())
         });
     });

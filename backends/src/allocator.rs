@@ -12,17 +12,6 @@ pub fn keep_freed_memory() {
     glibc::keep_freed_memory();
 }
 
-/// Returns what is freed and kept to the system, as far as whole pages of it are free.
-///
-/// Kept memory is used again in pieces, and pieces of many sizes leave gaps: a run of many steps
-/// would slowly grow beyond what it holds at any time. The next tensors are cleared pages again, so
-/// this is for when the process has grown, not for every step. Does nothing where
-/// [`keep_freed_memory`] does nothing.
-pub fn return_freed_memory() {
-    #[cfg(all(target_os = "linux", target_env = "gnu"))]
-    glibc::return_freed_memory();
-}
-
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 mod glibc {
     /// The heap grows by this much at a time, in bytes.
@@ -47,14 +36,5 @@ mod glibc {
             // does not know; a refused setting leaves things as they are.
             unsafe { libc::mallopt(name, value) };
         }
-    }
-
-    #[allow(
-        unsafe_code,
-        reason = "malloc_trim is a C function; it touches no memory that is in use"
-    )]
-    pub fn return_freed_memory() {
-        // SAFETY: malloc_trim may be called at any time from any thread.
-        unsafe { libc::malloc_trim(0) };
     }
 }

@@ -29,6 +29,19 @@ pub enum BackendError {
     },
 }
 
+/// A device does not compute in the precision that was asked for.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+#[error(
+    "use backend.precision = \"bf16\" on backend `{requested}`: its device computes in {}; \
+     set backend.precision to \"auto\" or \"f32\"", .float_types.join(", ")
+)]
+pub struct NoPrecision {
+    /// The backend.
+    pub requested: BackendKind,
+    /// Types that its device computes in.
+    pub float_types: Vec<&'static str>,
+}
+
 /// The number of threads cannot be set.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 #[error("use {threads} threads: {reason}")]
@@ -56,6 +69,19 @@ fn list(kinds: &[BackendKind]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_missing_precision_names_the_key_and_the_way_out() {
+        let error = NoPrecision {
+            requested: BackendKind::Wgpu,
+            float_types: vec!["f32", "f16"],
+        };
+        assert_eq!(
+            error.to_string(),
+            "use backend.precision = \"bf16\" on backend `wgpu`: its device computes in f32, f16; \
+             set backend.precision to \"auto\" or \"f32\""
+        );
+    }
 
     #[test]
     fn a_missing_backend_says_what_is_there_and_how_to_build_it() {

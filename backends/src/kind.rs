@@ -62,6 +62,15 @@ impl BackendKind {
         matches!(self, Self::Cpu | Self::Ndarray)
     }
 
+    /// True if its hardware has units that multiply in bf16, as far as the kind says; its devices
+    /// may still lack them.
+    pub(crate) const fn multiplies_bf16(self) -> bool {
+        match self {
+            Self::Cuda => true,
+            Self::Cpu | Self::Ndarray | Self::Wgpu | Self::Vulkan => false,
+        }
+    }
+
     /// The command that builds a trainer with it.
     pub fn build_command(self) -> String {
         match self {

@@ -22,14 +22,17 @@ mod memory;
 #[cfg(any(test, feature = "cuda"))]
 mod nvidia;
 mod open;
+mod precision;
 mod threads;
 
 pub mod kernels;
 
-pub use allocator::{keep_freed_memory, return_freed_memory};
-pub use error::{BackendError, ThreadsError};
+pub use allocator::keep_freed_memory;
+pub use error::{BackendError, NoPrecision, ThreadsError};
 pub use facts::{DeviceFacts, is_host};
 pub use kind::{BackendKind, UnknownBackend, compiled};
 pub use memory::{DeviceMemory, OutOfMemory, catch_out_of_memory, device_memory, hand_back_memory};
 pub use open::device;
+pub use precision::PrecisionChoice;
+pub use rlvr_core::Precision;
 pub use threads::set_threads;

@@ -3,6 +3,7 @@
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::optim::GradientsParams;
 use burn::tensor::Tensor;
+use rlvr_backends::Precision;
 use trainer::batch::{MicroBatch, Row};
 use trainer::gradient::{ScoreGradients, ScoringSettings, backward, forward};
 use trainer::policy::decoder::Decoder;
@@ -54,6 +55,7 @@ pub fn gradients(policy: &Decoder, batch: &MicroBatch) -> GradientsParams {
     let scoring = ScoringSettings {
         temperature: 1.0,
         max_logits_bytes: 64 << 20,
+        precision: Precision::F32,
     };
     let pass = forward(policy, batch, &scoring);
     let scores = ScoreGradients {

@@ -15,6 +15,7 @@ use burn::tensor::Tensor;
 
 use crate::head::{ChunkLogits, Head, HeadGradients, chunks, rows_per_chunk, stack_columns};
 use crate::mask::as_float;
+use crate::precision::Precision;
 use crate::shape::expect_axis;
 
 /// Exact KL per position and what the clip did to it.
@@ -53,7 +54,7 @@ pub struct HeadPair {
 /// bias = sum_v p_v (clip(l_v) - l_v)
 /// ```
 ///
-/// p the policy, q the reference. Clipped KL regularisation: Tang, Chen, He, arXiv 2602.21765.
+/// p the policy, q the reference; the logits' products are computed in `precision`. Clipped KL regularisation: Tang, Chen, He, arXiv 2602.21765.
 ///
 /// Gradient: none flows; [`exact_kl_backward`] computes it. Autodiff of the inputs is dropped.
 ///
@@ -65,8 +66,13 @@ pub struct HeadPair {
 /// # Panics
 ///
 /// If M or V differ between policy and reference, or the widths within one of them.
-pub fn exact_kl(heads: HeadPair, tau: Option<f64>, max_chunk_bytes: usize) -> ExactKl {
-    let pair = Pair::new(heads);
+pub fn exact_kl(
+    heads: HeadPair,
+    tau: Option<f64>,
+    max_chunk_bytes: usize,
+    precision: Precision,
+) -> ExactKl {
+    let pair = Pair::new(heads, precision);
     let chunk_rows = rows_per_chunk(pair.policy.vocab_size(), max_chunk_bytes);
     let (mut values, mut fracs) = (Vec::new(), Vec::new());
     let (mut biases, mut excesses) = (Vec::new(), Vec::new());
@@ -113,8 +119,9 @@ pub fn exact_kl_backward(
     grad_values: Tensor<1>,
     tau: Option<f64>,
     max_chunk_bytes: usize,
+    precision: Precision,
 ) -> HeadGradients {
-    let pair = Pair::new(heads);
+    let pair = Pair::new(heads, precision);
     let num_rows = pair.policy.num_rows();
     expect_axis(
         "grad_values",
@@ -142,9 +149,9 @@ struct Pair {
 }
 
 impl Pair {
-    fn new(heads: HeadPair) -> Self {
-        let policy = Head::new(heads.policy_hidden, heads.policy_head);
-        let reference = Head::new(heads.ref_hidden, heads.ref_head);
+    fn new(heads: HeadPair, precision: Precision) -> Self {
+        let policy = Head::new(heads.policy_hidden, heads.policy_head, precision);
+        let reference = Head::new(heads.ref_hidden, heads.ref_head, precision);
         let (num_rows, vocab_size) = (policy.num_rows(), policy.vocab_size());
         expect_axis(
             "ref_hidden",

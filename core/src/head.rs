@@ -6,6 +6,7 @@ use core::ops::Range;
 use burn::tensor::activation::softmax;
 use burn::tensor::{DType, Tensor};
 
+use crate::precision::Precision;
 use crate::shape::expect_axis;
 
 /// Gradients with respect to the two inputs of the output head.
@@ -32,11 +33,13 @@ pub(crate) fn chunks(num_rows: usize, chunk_rows: usize) -> impl Iterator<Item =
         .map(move |start| start..(start + chunk_rows).min(num_rows))
 }
 
-/// Hidden states and head weight of one model, without autodiff and in 32 bits or more: logits
-/// that were rounded to half precision are off by hundredths of a nat.
+/// Hidden states and head weight of one model, without autodiff, as operands of its products: in 32
+/// bits or more, or rounded once for all chunks. Logits are 32-bit at once, but out of products in
+/// half precision they are off by up to a 256th of their size, hundredths of a nat.
 pub(crate) struct Head {
     hidden: Tensor<2>,
     weight: Tensor<2>,
+    precision: Precision,
 }
 
 /// Softmax statistics of one chunk of rows.
@@ -53,11 +56,12 @@ impl Head {
     /// # Panics
     ///
     /// If the widths of `hidden` `[M, D]` and `weight` `[V, D]` differ.
-    pub fn new(hidden: Tensor<2>, weight: Tensor<2>) -> Self {
+    pub fn new(hidden: Tensor<2>, weight: Tensor<2>, precision: Precision) -> Self {
         expect_axis("head", "D", weight.dims()[1], "hidden", hidden.dims()[1]);
         Self {
-            hidden: at_least_f32(hidden.inner()),
-            weight: at_least_f32(weight.inner()),
+            hidden: precision.operand(at_least_f32(hidden.inner())),
+            weight: precision.operand(at_least_f32(weight.inner())),
+            precision,
         }
     }
 
@@ -75,7 +79,8 @@ impl Head {
     /// saves a pass over the chunk.
     pub fn chunk(&self, rows: Range<usize>) -> ChunkLogits {
         let hidden = self.hidden.clone().slice([rows]);
-        let logits = hidden.matmul(self.weight.clone().transpose());
+        let weight = self.weight.clone().transpose();
+        let logits = self.precision.matmul(hidden, weight);
         let max = logits.clone().max_dim(1);
         let shifted = logits - max;
         let probs = softmax(shifted.clone(), 1);
@@ -97,15 +102,15 @@ impl Head {
         logit_gradient: impl Fn(Range<usize>) -> Tensor<2>,
     ) -> HeadGradients {
         let [num_rows, width] = self.hidden.dims();
-        let device = self.hidden.device();
+        let (device, precision) = (self.hidden.device(), self.precision);
         let chunk_rows = rows_per_chunk(self.vocab_size(), max_chunk_bytes);
         let mut hidden_parts = Vec::new();
         let mut head: Option<Tensor<2>> = None;
         for rows in chunks(num_rows, chunk_rows) {
-            let d_logits = logit_gradient(rows.clone());
+            let d_logits = precision.operand(logit_gradient(rows.clone()));
             let hidden = self.hidden.clone().slice([rows]);
-            let part = d_logits.clone().transpose().matmul(hidden);
-            hidden_parts.push(d_logits.matmul(self.weight.clone()));
+            let part = precision.matmul(d_logits.clone().transpose(), hidden);
+            hidden_parts.push(precision.matmul(d_logits, self.weight.clone()));
             head = Some(match head {
                 Some(sum) => sum + part,
                 None => part,

@@ -45,6 +45,7 @@ pub mod logprob;
 pub mod mask;
 pub mod overlong;
 pub mod penalty;
+pub mod precision;
 pub mod ratio;
 pub mod selection;
 mod shape;
@@ -74,6 +75,7 @@ pub use logprob::{
 pub use mask::{fill_outside, masked_mean, masked_row_mean, masked_row_sum, masked_sum};
 pub use overlong::{Overlong, mask_truncated, soft_overlong_penalty};
 pub use penalty::{penalty_to_go, sequence_penalties, token_penalties};
+pub use precision::Precision;
 pub use ratio::{
     MAX_LOG_RATIO, RatioLevel, log_ratio, ratio, sequence_log_ratio, summed_log_ratio,
 };

@@ -15,6 +15,7 @@ use alloc::vec::Vec;
 use burn::tensor::{IndexingUpdateOp, Int, Tensor};
 
 use crate::head::{Head, HeadGradients, chunks, rows_per_chunk, stack_columns};
+use crate::precision::Precision;
 use crate::shape::expect_axis;
 
 /// Log-probabilities and entropies of packed tokens.
@@ -32,6 +33,8 @@ pub struct TokenScores {
 /// z = hidden head^T,  log p_j = z_j - log sum_k exp z_k
 /// logprob = log p_target,   entropy = - sum_j p_j log p_j
 /// ```
+///
+/// The product is computed in `precision`, all that follows in 32 bits or more.
 ///
 /// Gradient: none flows; [`token_scores_backward`] computes it. Autodiff of the inputs is
 /// dropped.
@@ -51,8 +54,9 @@ pub fn token_scores(
     head: Tensor<2>,
     targets: Tensor<1, Int>,
     max_chunk_bytes: usize,
+    precision: Precision,
 ) -> TokenScores {
-    let head = Head::new(hidden, head);
+    let head = Head::new(hidden, head, precision);
     expect_axis("targets", "M", targets.dims()[0], "hidden", head.num_rows());
     let targets = targets.inner();
     let chunk_rows = rows_per_chunk(head.vocab_size(), max_chunk_bytes);
@@ -84,8 +88,9 @@ pub fn token_logprobs(
     head: Tensor<2>,
     targets: Tensor<1, Int>,
     max_chunk_bytes: usize,
+    precision: Precision,
 ) -> Tensor<1> {
-    let head = Head::new(hidden, head);
+    let head = Head::new(hidden, head, precision);
     expect_axis("targets", "M", targets.dims()[0], "hidden", head.num_rows());
     let targets = targets.inner();
     let chunk_rows = rows_per_chunk(head.vocab_size(), max_chunk_bytes);
@@ -108,8 +113,13 @@ pub fn token_logprobs(
 /// # Panics
 ///
 /// If D differs between the inputs.
-pub fn token_entropies(hidden: Tensor<2>, head: Tensor<2>, max_chunk_bytes: usize) -> Tensor<1> {
-    let head = Head::new(hidden, head);
+pub fn token_entropies(
+    hidden: Tensor<2>,
+    head: Tensor<2>,
+    max_chunk_bytes: usize,
+    precision: Precision,
+) -> Tensor<1> {
+    let head = Head::new(hidden, head, precision);
     let chunk_rows = rows_per_chunk(head.vocab_size(), max_chunk_bytes);
     let parts = chunks(head.num_rows(), chunk_rows)
         .map(|rows| head.chunk(rows).into_entropy())
@@ -147,8 +157,9 @@ pub fn token_scores_backward(
     grad_logprobs: Tensor<1>,
     grad_entropies: Option<Tensor<1>>,
     max_chunk_bytes: usize,
+    precision: Precision,
 ) -> HeadGradients {
-    let head = Head::new(hidden, head);
+    let head = Head::new(hidden, head, precision);
     let num_rows = head.num_rows();
     expect_axis("targets", "M", targets.dims()[0], "hidden", num_rows);
     expect_axis(

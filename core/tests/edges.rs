@@ -7,6 +7,7 @@ use rlvr_core::advantage::{AdvantageConfig, Baseline, Degenerate, Scale, group_a
 use rlvr_core::aggregate::{Aggregation, Denominators};
 use rlvr_core::grpo::{GrpoBatch, GrpoLossConfig};
 use rlvr_core::kl::{ClipGradient, ClipLevel, KlClip, KlPenalty, LossKl};
+use rlvr_core::precision::Precision;
 use rlvr_core::surrogate::Surrogate;
 use support::{assert_near, from_vec, mask_from_vec, numbers};
 
@@ -15,15 +16,28 @@ fn no_rows_give_no_scores_and_a_zero_gradient() {
     let device = support::device();
     let hidden = || Tensor::<2>::zeros([0, 4], &device);
     let head = || Tensor::<2>::ones([6, 4], &device);
-    let scores = rlvr_core::token_scores(hidden(), head(), support::ints(&[]), 1 << 20);
+    let scores = rlvr_core::token_scores(
+        hidden(),
+        head(),
+        support::ints(&[]),
+        1 << 20,
+        Precision::F32,
+    );
     assert_eq!(
         (scores.logprobs.dims(), scores.entropies.dims()),
         ([0], [0])
     );
     let none = Tensor::<1>::zeros([0], &device);
     let targets = support::ints(&[]);
-    let grads =
-        rlvr_core::token_scores_backward(hidden(), head(), targets, none.clone(), None, 1 << 20);
+    let grads = rlvr_core::token_scores_backward(
+        hidden(),
+        head(),
+        targets,
+        none.clone(),
+        None,
+        1 << 20,
+        Precision::F32,
+    );
     assert_eq!(grads.hidden.dims(), [0, 4]);
     assert_eq!(numbers(&grads.head), vec![0.0; 24]);
 }
@@ -33,7 +47,13 @@ fn large_logits_stay_exact() {
     // Logits of plus and minus 1e4: a plain exponential would overflow.
     let hidden = from_vec(vec![100.0, -100.0], [2, 1]);
     let head = from_vec(vec![100.0, -100.0, 99.99], [3, 1]);
-    let scores = rlvr_core::token_scores(hidden, head, support::ints(&[2, 1]), 1 << 20);
+    let scores = rlvr_core::token_scores(
+        hidden,
+        head,
+        support::ints(&[2, 1]),
+        1 << 20,
+        Precision::F32,
+    );
     // Row 0: logits 1e4, -1e4, 9999 (to f32): log p = -1 - log(1 + 1/e); row 1 is certain.
     let expected = -1.0 - (1.0 + (-1.0_f64).exp()).ln();
     assert_near(

@@ -11,6 +11,7 @@ use rlvr_core::kl::{KlEstimator, KlTerms, estimate, kl_terms};
 use rlvr_core::logprob::{token_entropies, token_logprobs, token_scores, token_scores_backward};
 use rlvr_core::mask::{fill_outside, masked_sum};
 use rlvr_core::penalty::{penalty_to_go, sequence_penalties, token_penalties};
+use rlvr_core::precision::Precision;
 use rlvr_core::ratio::{ratio, sequence_log_ratio};
 use rlvr_core::surrogate::surrogate;
 use rlvr_core::{entropy, group_advantages, inject};
@@ -41,19 +42,39 @@ fn log_probs_and_entropies_with_gradients_in_every_chunk_size() {
     let (hidden, head) = (tensor::<2>(&golden.hidden), tensor::<2>(&golden.head));
     let targets = ints(&golden.targets);
     for bytes in chunk_bytes(head.dims()[0]) {
-        let scores = token_scores(hidden.clone(), head.clone(), targets.clone(), bytes);
+        let scores = token_scores(
+            hidden.clone(),
+            head.clone(),
+            targets.clone(),
+            bytes,
+            Precision::F32,
+        );
         assert_golden("logprobs", &scores.logprobs, &golden.logprobs);
         assert_golden("entropies", &scores.entropies, &golden.entropies);
-        let alone = token_logprobs(hidden.clone(), head.clone(), targets.clone(), bytes);
+        let alone = token_logprobs(
+            hidden.clone(),
+            head.clone(),
+            targets.clone(),
+            bytes,
+            Precision::F32,
+        );
         assert_golden("logprobs alone", &alone, &golden.logprobs);
-        let alone = token_entropies(hidden.clone(), head.clone(), bytes);
+        let alone = token_entropies(hidden.clone(), head.clone(), bytes, Precision::F32);
         assert_golden("entropies alone", &alone, &golden.entropies);
 
         let backward = |grad_entropies| {
             let grad_logprobs = tensor(&golden.grad_logprobs);
             let (hidden, head) = (hidden.clone(), head.clone());
             let targets = targets.clone();
-            token_scores_backward(hidden, head, targets, grad_logprobs, grad_entropies, bytes)
+            token_scores_backward(
+                hidden,
+                head,
+                targets,
+                grad_logprobs,
+                grad_entropies,
+                bytes,
+                Precision::F32,
+            )
         };
         let both = backward(Some(tensor(&golden.grad_entropies)));
         assert_golden("d_hidden", &both.hidden, &golden.d_hidden);
@@ -83,6 +104,7 @@ fn an_injected_gradient_reaches_the_leaves() {
         tensor(&golden.grad_logprobs),
         Some(tensor(&golden.grad_entropies)),
         1 << 20,
+        Precision::F32,
     );
     assert!(!grads.hidden.is_autodiff() && !grads.head.is_autodiff());
     let scalar = inject(hidden.clone(), grads.hidden) + inject(head.clone(), grads.head);
@@ -129,12 +151,18 @@ fn exact_kl_with_gradients_in_every_chunk_size() {
         .iter()
         .flat_map(|c| chunk_bytes(vocab_size).map(move |b| (c, b)))
     {
-        let kl = exact_kl(heads.clone(), case.tau, bytes);
+        let kl = exact_kl(heads.clone(), case.tau, bytes, Precision::F32);
         assert_golden("values", &kl.values, &case.values);
         assert_golden("clip_biases", &kl.clip_biases, &case.clip_biases);
         assert_golden("clip_excesses", &kl.clip_excesses, &case.clip_excesses);
         assert_golden("clip_fracs", &kl.clip_fracs, &case.clip_fracs);
-        let grads = exact_kl_backward(heads.clone(), tensor(&golden.weights), case.tau, bytes);
+        let grads = exact_kl_backward(
+            heads.clone(),
+            tensor(&golden.weights),
+            case.tau,
+            bytes,
+            Precision::F32,
+        );
         assert_golden("d_hidden", &grads.hidden, &case.d_hidden);
         assert_golden("d_head", &grads.head, &case.d_head);
     }

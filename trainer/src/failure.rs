@@ -93,7 +93,8 @@ macro_rules! failures {
 }
 
 failures! {
-    usage: crate::config::ConfigError, rlvr_backends::BackendError, rlvr_backends::ThreadsError;
+    usage: crate::config::ConfigError, rlvr_backends::BackendError, rlvr_backends::NoPrecision,
+        rlvr_backends::ThreadsError;
     run: crate::checkpoint::CheckpointError, crate::metrics::LogError;
 }
 

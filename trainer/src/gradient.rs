@@ -7,6 +7,7 @@
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::optim::GradientsParams;
 use burn::tensor::{GradientCheckpointingStrategy, IndexingUpdateOp, Tensor};
+use rlvr_backends::Precision;
 use rlvr_backends::kernels::{add, token_scores, token_scores_backward};
 use rlvr_core::{ExactKl, HeadGradients, HeadPair, TokenScores, exact_kl, exact_kl_backward};
 
@@ -21,6 +22,8 @@ pub struct ScoringSettings {
     pub temperature: f64,
     /// No `[rows, V]` tensor larger than this ever exists.
     pub max_logits_bytes: usize,
+    /// What matrix products are computed in, forwards and backwards.
+    pub precision: Precision,
 }
 
 /// Forward state of a micro-batch, kept for the backward pass. Nothing in it is tracked.
@@ -30,6 +33,7 @@ pub struct Forward {
     hidden: Tensor<2>,
     /// Head weight, `[V, D]`.
     head: Tensor<2>,
+    precision: Precision,
     /// What the trunk keeps; none if the policy is frozen.
     trace: Option<Trace>,
     /// Log-probs and entropies, `[M]`.
@@ -46,7 +50,7 @@ pub fn forward(policy: &Decoder, batch: &MicroBatch, settings: &ScoringSettings)
         Some(GradientCheckpointingStrategy::Balanced) => Keep::Inputs,
     };
     let head = head.inner();
-    let (hidden, trace) = policy.packed_hidden(&batch.packed, keep);
+    let (hidden, trace) = policy.packed_hidden(&batch.packed, keep, settings.precision);
     let hidden = hidden
         .select(0, batch.positions.clone())
         .div_scalar(settings.temperature);
@@ -55,10 +59,12 @@ pub fn forward(policy: &Decoder, batch: &MicroBatch, settings: &ScoringSettings)
         head.clone(),
         batch.targets.clone(),
         settings.max_logits_bytes,
+        settings.precision,
     );
     Forward {
         hidden,
         head,
+        precision: settings.precision,
         trace,
         scores,
     }
@@ -68,7 +74,7 @@ impl Forward {
     /// KL(policy‖ref) over the whole vocabulary at each completion token, untracked; `self` is the
     /// policy's pass.
     pub fn exact_kl(&self, reference: &Self, tau: Option<f64>, max_logits_bytes: usize) -> ExactKl {
-        exact_kl(self.heads(reference), tau, max_logits_bytes)
+        exact_kl(self.heads(reference), tau, max_logits_bytes, self.precision)
     }
 
     fn heads(&self, reference: &Self) -> HeadPair {
@@ -121,10 +127,12 @@ pub fn backward(
         gradients.logprobs,
         gradients.entropies,
         settings.max_logits_bytes,
+        forward.precision,
     );
     if let Some(kl) = gradients.exact_kl {
         let heads = forward.heads(kl.reference);
-        let part = exact_kl_backward(heads, kl.values, kl.tau, settings.max_logits_bytes);
+        let max_bytes = settings.max_logits_bytes;
+        let part = exact_kl_backward(heads, kl.values, kl.tau, max_bytes, forward.precision);
         head_gradients = HeadGradients {
             hidden: head_gradients.hidden + part.hidden,
             head: head_gradients.head + part.head,

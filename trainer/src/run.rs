@@ -18,7 +18,7 @@ use crate::config::ConfigIdentity;
 use crate::eval::{EvalReport, Evaluation};
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
-use crate::metrics::{StepMetrics, host_peak_bytes, host_resident_bytes};
+use crate::metrics::{StepMetrics, host_peak_bytes};
 use crate::optimizer::OptimizerSettings;
 use crate::policy::decoder::Decoder;
 use crate::report::live;
@@ -155,7 +155,6 @@ impl Run<'_> {
         let mut found = advantages(&groups, &config.advantage);
         summary::fill_advantages(&mut metrics, &groups, &found);
 
-        self.hand_back_memory();
         self.log.progress.phase("update");
         let updating = Instant::now();
         let settings = self.update_settings(step, counters.max_tokens_per_microbatch);
@@ -177,7 +176,8 @@ impl Run<'_> {
         metrics.timing.end_update(&self.session.device);
         outcome.limit.record(&mut counters, &mut metrics);
         self.log.warn(outcome.limit.warning(step + 1));
-        summary::fill_update(&mut metrics, &outcome, reference.is_some());
+        let is_corrected = loss.config().importance.is_some();
+        summary::fill_update(&mut metrics, &outcome, reference.is_some(), is_corrected);
         summary::fill_sampler_gap(&mut metrics, &found.rows);
         self.log.warn(live::sampler_warning(&found.rows));
 
@@ -298,7 +298,6 @@ impl Run<'_> {
         is_interrupted: bool,
     ) -> Result<(), Failure> {
         let config = &self.session.config;
-        self.hand_back_memory();
         metrics.predicted_peak_bytes = Some(self.predicted_peak_bytes);
         metrics.timing.host_peak_bytes = host_peak_bytes();
         metrics.timing.total_secs = Some(self.started.elapsed().as_secs_f64());
@@ -320,14 +319,6 @@ impl Run<'_> {
             return Err(Failure::run(RunError::NotFinite { steps, checkpoints }));
         }
         Ok(())
-    }
-
-    /// Keeps the process near its predicted peak: between two phases little is in use, and what the
-    /// process holds above the prediction is gaps between freed tensors.
-    fn hand_back_memory(&self) {
-        if host_resident_bytes().is_some_and(|bytes| bytes > self.predicted_peak_bytes) {
-            rlvr_backends::return_freed_memory();
-        }
     }
 
     pub(crate) fn save(&mut self, state: &TrainState, score: Option<f64>) -> Result<(), Failure> {

@@ -35,7 +35,7 @@ use crate::supervised::supervised_row;
 use crate::update::{UpdateSettings, score_rows, update};
 
 /// Keys of the short run, over the recipe `tiny`.
-const SETS: [&str; 8] = [
+const SETS: [&str; 9] = [
     "data.num_problems=200",
     "selection.prompts_per_step=4",
     "rollout.group_size=4",
@@ -44,6 +44,7 @@ const SETS: [&str; 8] = [
     "eval.at_start=false",
     "eval.problems=20",
     "log.completions_per_step=none",
+    "backend.precision=f32",
 ];
 /// Steps of the short run, and those after which it is stopped and resumed.
 const STEPS: u64 = 3;

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use burn::tensor::Device;
+use rlvr_backends::Precision;
 use rlvr_core::GrpoLoss;
 use rlvr_verifier::Policy;
 use tempfile::TempDir;
@@ -78,6 +79,8 @@ pub struct Session {
     pub config: RunConfig,
     /// Where it computes; without gradients.
     pub device: Device,
+    /// What it computes matrix products in.
+    pub precision: Precision,
     /// The model.
     pub model: OpenModel,
     /// The prompts.
@@ -91,20 +94,24 @@ pub struct Session {
 }
 
 impl Session {
-    /// Opens device, model and data.
+    /// Opens device, model and data. In the session's configuration everything that depends on the
+    /// device is decided.
     ///
     /// # Errors
     /// If any of them cannot be had; nothing has been written then.
-    pub fn open(config: RunConfig) -> Result<Self, Failure> {
+    pub fn open(mut config: RunConfig) -> Result<Self, Failure> {
         if let Some(threads) = config.backend.threads {
             rlvr_backends::set_threads(threads)?;
         }
         let device = rlvr_backends::device(config.backend.kind)?;
+        let precision = config.backend.resolve_precision(&device)?;
+        config.correct_sampler(precision);
         let model = open_model(&config.model.path)?;
         let data = load_data(&config, &model.folder)?;
-        let engine = Engine::new(&model.folder.config, config.rollout.clone());
+        let engine = Engine::new(&model.folder.config, config.rollout.clone(), precision);
         Ok(Self {
             device,
+            precision,
             model,
             data,
             engine,
@@ -155,6 +162,7 @@ impl Session {
         RunShape {
             model: &self.model.folder.config,
             longest_prompt: longest.unwrap_or(0),
+            precision: self.precision,
             keeps_start: config.needs_reference() || config.reward.learned().is_some(),
         }
     }
@@ -170,7 +178,8 @@ impl Session {
         };
         let mut config = self.config.clone();
         let memory = memory::fit(&self.shape(), &mut config, budget).map_err(Failure::usage)?;
-        self.engine = Engine::new(&self.model.folder.config, config.rollout.clone());
+        let rollout = config.rollout.clone();
+        self.engine = Engine::new(&self.model.folder.config, rollout, self.precision);
         self.config = config;
         Ok(memory)
     }
@@ -197,6 +206,7 @@ impl Session {
         ScoringSettings {
             temperature: self.config.rollout.temperature,
             max_logits_bytes: self.config.update.max_logits_bytes,
+            precision: self.precision,
         }
     }
 

@@ -44,6 +44,7 @@ impl Run<'_> {
             &ScoringSettings {
                 temperature: 1.0,
                 max_logits_bytes: config.update.max_logits_bytes,
+                precision: self.session.precision,
             },
         )
         .map_err(Failure::run)?;

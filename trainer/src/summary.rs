@@ -140,7 +140,12 @@ pub fn fill_advantages(metrics: &mut StepMetrics, groups: &[Group], found: &Adva
 }
 
 /// Loss, ratios, KL, entropy and gradient norms.
-pub fn fill_update(metrics: &mut StepMetrics, outcome: &UpdateOutcome, has_reference: bool) {
+pub fn fill_update(
+    metrics: &mut StepMetrics,
+    outcome: &UpdateOutcome,
+    has_reference: bool,
+    is_corrected: bool,
+) {
     let sums = &outcome.sums;
     let inner_steps = (outcome.num_inner_steps + outcome.num_skipped_steps) as f64;
     metrics.num_inner_steps = Some(outcome.num_inner_steps as u64);
@@ -163,6 +168,9 @@ pub fn fill_update(metrics: &mut StepMetrics, outcome: &UpdateOutcome, has_refer
     metrics.kl_old_policy_k3 = per_token(sums.kl_old_policy_k3_sum);
     metrics.entropy_mean = per_token(sums.entropy_sum);
     metrics.sampler_out_of_band_frac = per_token(sums.importance_bounded_tokens);
+    if is_corrected {
+        metrics.sampler_weight_mean = per_token(sums.importance_weight_sum);
+    }
     if has_reference {
         metrics.kl_policy_ref = per_token(sums.kl_policy_ref_sum);
         metrics.kl_policy_ref_k1 = per_token(sums.kl_policy_ref_k1_sum);

@@ -370,6 +370,7 @@ mod tests {
             scoring: ScoringSettings {
                 temperature: 1.0,
                 max_logits_bytes: 1 << 20,
+                precision: rlvr_backends::Precision::F32,
             },
             kl_in_reward: None,
             seed: 1,

@@ -9,6 +9,7 @@ use burn::module::Param;
 use burn::nn::{Linear, RmsNorm};
 use burn::tensor::activation::log_softmax;
 use burn::tensor::{Device, Int, Tensor, TensorData};
+use rlvr_backends::Precision;
 use safetensors::SafeTensors;
 use serde::Deserialize;
 use trainer::policy::config::ModelConfig;
@@ -177,7 +178,7 @@ fn greedy_completions_agree_with_transformers() {
             ..RolloutConfig::default()
         };
         let params = config.sampling(Vec::new());
-        let output = Engine::new(&case.config, config)
+        let output = Engine::new(&case.config, config, Precision::F32)
             .roll_out(
                 &decoder,
                 &|_| String::new(),

@@ -7,6 +7,7 @@ use burn::module::{Module, ModuleVisitor, Param};
 use burn::optim::GradientsParams;
 use burn::tensor::activation::log_softmax;
 use burn::tensor::{Device, Int, Tensor, TensorData};
+use rlvr_backends::Precision;
 use trainer::batch::{MicroBatch, Row, microbatches};
 use trainer::gradient::{ScoreGradients, ScoringSettings, accumulate, backward, forward, logprobs};
 use trainer::policy::config::{Architecture, ModelConfig, RopeScaling};
@@ -18,6 +19,7 @@ const VOCAB: usize = 29;
 const SCORING: ScoringSettings = ScoringSettings {
     temperature: 0.8,
     max_logits_bytes: 4096,
+    precision: Precision::F32,
 };
 
 fn configs() -> [ModelConfig; 3] {
@@ -237,13 +239,16 @@ fn recomputing_a_block_gives_the_same_bits() {
     for config in configs() {
         let (policy, rows) = (seeded(&config), rows());
         let batch = MicroBatch::new(&rows.iter().collect::<Vec<_>>(), &Device::default());
-        let gradients = |keep| {
-            let (hidden, trace) = policy.packed_hidden(&batch.packed, keep);
+        let gradients = |keep, precision| {
+            let (hidden, trace) = policy.packed_hidden(&batch.packed, keep, precision);
             let head = policy.head_weight().inner().zeros_like();
             let grad = hidden.clone().square();
             let gradients = policy.packed_backward(&batch.packed, trace.unwrap(), grad, head);
             values(&policy, &gradients)
         };
-        assert_eq!(gradients(Keep::Inputs), gradients(Keep::Products));
+        for precision in [Precision::F32, Precision::Bf16] {
+            let [again, kept] = [Keep::Inputs, Keep::Products].map(|it| gradients(it, precision));
+            assert_eq!(again, kept);
+        }
     }
 }

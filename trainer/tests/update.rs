@@ -7,6 +7,7 @@
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::activation::log_softmax;
 use burn::tensor::{Device, Gradients, Tensor, TensorData};
+use rlvr_backends::Precision;
 use rlvr_core::{
     Aggregation, ClipGradient, ClipLevel, GrpoLoss, GrpoLossConfig, KlClip, KlEstimator, KlPenalty,
     LossKl,
@@ -86,6 +87,7 @@ fn settings() -> UpdateSettings {
         scoring: ScoringSettings {
             temperature: 1.0,
             max_logits_bytes: 1 << 20,
+            precision: Precision::F32,
         },
         kl_in_reward: None,
         seed: 1,
@@ -131,6 +133,7 @@ fn the_gradient_does_not_depend_on_the_micro_batches() {
             let scoring = ScoringSettings {
                 temperature: 1.0,
                 max_logits_bytes,
+                precision: Precision::F32,
             };
             let cut = UpdateSettings {
                 max_tokens_per_microbatch,

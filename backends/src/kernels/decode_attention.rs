@@ -3,6 +3,7 @@
 use burn::tensor::Tensor;
 use burn::tensor::activation::softmax;
 use rayon::prelude::*;
+use rlvr_core::Precision;
 
 use super::host::{Values, tensor};
 use super::lanes::{softmax_of, wide, work};
@@ -12,7 +13,8 @@ use super::tile::tile;
 /// Columns that the query heads of a key head go through together.
 const LANES: usize = 32;
 
-/// `softmax(q k^T / sqrt(K)) v` of every row over the columns of its slot up to its position.
+/// `softmax(q k^T / sqrt(K)) v` of every row over the columns of its slot up to its position. Both
+/// products are computed in `precision`, in which keys and values may be stored already.
 ///
 /// A row's result depends on that row alone: each sum runs front to back, over positions for the
 /// output and over the head width for the scores.
@@ -33,11 +35,12 @@ pub fn decode_attention(
     positions: &[usize],
     bias: &Tensor<4>,
     heads: Heads,
+    precision: Precision,
 ) -> Tensor<2> {
     assert_eq!(queries.dims()[0], positions.len(), "decode_attention: [R]");
     let operands = (Values::of(&queries), Values::of(keys), Values::of(values));
-    let (Some(q), Some(k), Some(v)) = operands else {
-        return portable(queries, keys, values, bias, heads);
+    let (Precision::F32, (Some(q), Some(k), Some(v))) = (precision, operands) else {
+        return portable(queries, keys, values, bias, heads, precision);
     };
     let cache = Cache {
         keys: k.slice(),
@@ -58,15 +61,18 @@ fn portable(
     values: &Tensor<4>,
     bias: &Tensor<4>,
     heads: Heads,
+    precision: Precision,
 ) -> Tensor<2> {
     let [rows, width] = queries.dims();
     let columns = bias.dims()[3];
     let own = |cache: &Tensor<4>| cache.clone().narrow(0, 0, rows);
+    // Rounded before they are scaled, as in `prefix_attention`.
+    let queries = precision.result(precision.operand(queries));
     let queries = queries * (1.0 / (heads.width as f64).sqrt());
     let queries = queries.reshape([rows, heads.num_kv_heads, heads.group, heads.width]);
-    let scores = queries.matmul(own(keys).narrow(3, 0, columns));
+    let scores = precision.matmul(queries, own(keys).narrow(3, 0, columns));
     let probs = softmax(scores + bias.clone(), 3);
-    let attended = probs.matmul(own(values).narrow(2, 0, columns));
+    let attended = precision.matmul(probs, own(values).narrow(2, 0, columns));
     attended.reshape([rows, width])
 }
 
@@ -220,9 +226,38 @@ mod tests {
         let keys = cache(4, 2).reshape([4, 2, 6, COLUMNS]);
         let values = cache(4, 3).reshape([4, 2, COLUMNS, 6]);
         let bias = bias(&positions);
-        let found = decode_attention(queries.clone(), &keys, &values, &positions, &bias, HEADS);
-        let expected = portable(queries, &keys, &values, &bias, HEADS);
+        let found = decode_attention(
+            queries.clone(),
+            &keys,
+            &values,
+            &positions,
+            &bias,
+            HEADS,
+            Precision::F32,
+        );
+        let expected = portable(queries, &keys, &values, &bias, HEADS, Precision::F32);
         close(&host(found), &host(expected), 1e-5);
+    }
+
+    #[test]
+    fn a_cache_in_half_precision_changes_nothing_but_its_size() {
+        let positions = [0, 5, 641];
+        let queries = noise([3, 36], 1);
+        let keys = cache(4, 2).reshape([4, 2, 6, COLUMNS]);
+        let values = cache(4, 3).reshape([4, 2, COLUMNS, 6]);
+        let bias = bias(&positions);
+        let attend = |keys, values, precision| {
+            let queries = queries.clone();
+            let found =
+                decode_attention(queries, keys, values, &positions, &bias, HEADS, precision);
+            host(found)
+        };
+        let stored = [&keys, &values].map(|x| Precision::Bf16.operand(x.clone()));
+        let found = attend(&keys, &values, Precision::Bf16);
+        assert_eq!(attend(&stored[0], &stored[1], Precision::Bf16), found);
+        let exact = attend(&keys, &values, Precision::F32);
+        close(&found, &exact, 3e-2);
+        assert_ne!(found, exact);
     }
 
     #[test]
@@ -232,7 +267,15 @@ mod tests {
         let queries = noise([3, 36], 1);
         let rows = |positions: &[usize], queries: Tensor<2>| {
             let bias = bias(positions);
-            let found = decode_attention(queries, &keys, &values, positions, &bias, HEADS);
+            let found = decode_attention(
+                queries,
+                &keys,
+                &values,
+                positions,
+                &bias,
+                HEADS,
+                Precision::F32,
+            );
             host(found.narrow(0, 0, 1))
         };
         let alone = rows(&[37], queries.clone().narrow(0, 0, 1));

@@ -9,6 +9,7 @@
 
 use burn::tensor::Tensor;
 use rayon::prelude::*;
+use rlvr_core::Precision;
 
 use super::host::{Strided, Values, tensor};
 use super::lanes::{has_long_vectors, wide, work};
@@ -34,14 +35,19 @@ pub struct Projection {
     pub bias: Option<Tensor<1>>,
 }
 
-/// `x w^T + bias` for each projection.
+/// `x w^T + bias` for each projection, products computed in `precision`. A weight may be stored in
+/// that precision already.
 ///
 /// # Shapes
-/// - `x`: `[R, in]`; outputs: `[R, out]`, one for each projection
+/// - `x`: `[R, in]`; outputs: `[R, out]`, f32, one for each projection
 ///
 /// # Panics
 /// If `in` differs.
-pub fn project<const N: usize>(x: Tensor<2>, projections: [&Projection; N]) -> [Tensor<2>; N] {
+pub fn project<const N: usize>(
+    x: Tensor<2>,
+    projections: [&Projection; N],
+    precision: Precision,
+) -> [Tensor<2>; N] {
     let [rows, width] = x.dims();
     for projection in projections {
         assert_eq!(
@@ -50,8 +56,13 @@ pub fn project<const N: usize>(x: Tensor<2>, projections: [&Projection; N]) -> [
             "project: weights [out, in]"
         );
     }
-    let Some(input) = Strided::of(&x) else {
-        return projections.map(|it| portable(&x, it));
+    let input = match precision {
+        Precision::F32 => Strided::of(&x),
+        Precision::Bf16 => None,
+    };
+    let Some(input) = input else {
+        let x = precision.operand(x);
+        return projections.map(|it| portable(&x, it, precision));
     };
     let weights = projections.map(|it| Strided::of(&it.weight));
     let biases = projections.map(|it| it.bias.as_ref().map(Values::of));
@@ -67,7 +78,7 @@ pub fn project<const N: usize>(x: Tensor<2>, projections: [&Projection; N]) -> [
         })
         .collect();
     let Some(operands) = operands else {
-        return projections.map(|it| portable(&x, it));
+        return projections.map(|it| portable(&x, it, precision));
     };
     let mut outputs = kernel(input.matrix(), &operands).into_iter();
     let device = x.device();
@@ -77,8 +88,9 @@ pub fn project<const N: usize>(x: Tensor<2>, projections: [&Projection; N]) -> [
     })
 }
 
-fn portable(x: &Tensor<2>, projection: &Projection) -> Tensor<2> {
-    let product = x.clone().matmul(projection.weight.clone().transpose());
+fn portable(x: &Tensor<2>, projection: &Projection, precision: Precision) -> Tensor<2> {
+    let weight = precision.operand(projection.weight.clone());
+    let product = precision.matmul(x.clone(), weight.transpose());
     match &projection.bias {
         Some(bias) => product + bias.clone().unsqueeze(),
         None => product,
@@ -289,8 +301,10 @@ mod tests {
                 bias: None,
                 ..projection(5, width, 4)
             };
-            let expected = [portable(&x, &first), portable(&x, &second)].map(values);
-            let found = project(x, [&first, &second]).map(values);
+            let expected = [&first, &second]
+                .map(|it| portable(&x, it, Precision::F32))
+                .map(values);
+            let found = project(x, [&first, &second], Precision::F32).map(values);
             for (found, expected) in found.iter().zip(&expected) {
                 close(found, expected, 1e-5);
             }
@@ -301,8 +315,9 @@ mod tests {
     fn a_row_depends_neither_on_its_neighbours_nor_on_how_weights_are_stored() {
         let x = noise([37, 600], 1);
         let plain = projection(250, 600, 2);
-        let all = values(project(x.clone(), [&plain])[0].clone());
-        let alone = values(project(x.clone().narrow(0, 20, 1), [&plain])[0].clone());
+        let all = values(project(x.clone(), [&plain], Precision::F32)[0].clone());
+        let alone =
+            values(project(x.clone().narrow(0, 20, 1), [&plain], Precision::F32)[0].clone());
         assert_eq!(all[20 * 250..21 * 250], alone);
         let columns = plain.weight.clone().transpose();
         let columns = columns.reshape([600 * 250]).reshape([600, 250]);
@@ -310,7 +325,21 @@ mod tests {
             weight: columns.transpose(),
             bias: plain.bias.clone(),
         };
-        assert_eq!(values(project(x, [&view])[0].clone()), all);
+        assert_eq!(values(project(x, [&view], Precision::F32)[0].clone()), all);
+    }
+
+    #[test]
+    fn a_weight_stored_in_half_precision_changes_nothing_but_its_size() {
+        let (x, plain) = (noise([5, 64], 1), projection(40, 64, 2));
+        let stored = Projection {
+            weight: Precision::Bf16.operand(plain.weight.clone()),
+            bias: plain.bias.clone(),
+        };
+        let found = |it: &Projection| values(project(x.clone(), [it], Precision::Bf16)[0].clone());
+        assert_eq!(found(&stored), found(&plain));
+        let exact = values(project(x.clone(), [&plain], Precision::F32)[0].clone());
+        close(&found(&plain), &exact, 1e-2);
+        assert_ne!(found(&plain), exact);
     }
 
     #[test]

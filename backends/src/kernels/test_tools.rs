@@ -15,6 +15,13 @@ pub(super) fn values<const D: usize>(x: Tensor<D>) -> Vec<f32> {
     x.into_data().iter::<f32>().collect()
 }
 
+/// The nearest number of 8 bits, the even one of two.
+pub(super) fn rounded(value: f32) -> f64 {
+    let bits = value.to_bits();
+    let bits = (bits + 0x7fff + (bits >> 16 & 1)) & 0xffff_0000;
+    f64::from(f32::from_bits(bits))
+}
+
 /// Value of `function` and gradients of `sum(weight * function)` with respect to every input.
 pub(super) fn gradient<const N: usize>(
     inputs: [Tensor<2>; N],

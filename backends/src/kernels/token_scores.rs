@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use burn::tensor::{Int, Tensor};
 use rayon::prelude::*;
-use rlvr_core::{HeadGradients, TokenScores, rows_per_chunk};
+use rlvr_core::{HeadGradients, Precision, TokenScores, rows_per_chunk};
 
 use super::host::{Values, edit, is_host};
 use super::lanes::{exp, max, softmax_sums, wide, work};
@@ -26,9 +26,10 @@ pub fn token_scores(
     head: Tensor<2>,
     targets: Tensor<1, Int>,
     max_chunk_bytes: usize,
+    precision: Precision,
 ) -> TokenScores {
-    if !is_on_host(&hidden, &head) {
-        return rlvr_core::token_scores(hidden, head, targets, max_chunk_bytes);
+    if !has_kernel(&hidden, &head, precision) {
+        return rlvr_core::token_scores(hidden, head, targets, max_chunk_bytes, precision);
     }
     let targets = indices(targets, &hidden);
     let (logprobs, entropies): (Vec<f32>, Vec<f32>) =
@@ -53,9 +54,14 @@ pub fn token_scores(
 ///
 /// # Panics
 /// If D differs between the inputs.
-pub fn token_entropies(hidden: Tensor<2>, head: Tensor<2>, max_chunk_bytes: usize) -> Tensor<1> {
-    if !is_on_host(&hidden, &head) {
-        return rlvr_core::token_entropies(hidden, head, max_chunk_bytes);
+pub fn token_entropies(
+    hidden: Tensor<2>,
+    head: Tensor<2>,
+    max_chunk_bytes: usize,
+    precision: Precision,
+) -> Tensor<1> {
+    if !has_kernel(&hidden, &head, precision) {
+        return rlvr_core::token_entropies(hidden, head, max_chunk_bytes, precision);
     }
     let entropies = of_rows(&hidden, &head, max_chunk_bytes, |_, logits| {
         wide::<RowStatistics>(logits).entropy
@@ -97,12 +103,15 @@ pub fn token_scores_backward(
     grad_logprobs: Tensor<1>,
     grad_entropies: Option<Tensor<1>>,
     max_chunk_bytes: usize,
+    precision: Precision,
 ) -> HeadGradients {
     let to_logprob = Values::of(&grad_logprobs);
     let to_entropy = grad_entropies.as_ref().map(Values::of);
-    let (true, Some(to_logprob), None | Some(Some(_))) =
-        (is_on_host(&hidden, &head), to_logprob, &to_entropy)
-    else {
+    let (true, Some(to_logprob), None | Some(Some(_))) = (
+        has_kernel(&hidden, &head, precision),
+        to_logprob,
+        &to_entropy,
+    ) else {
         return rlvr_core::token_scores_backward(
             hidden,
             head,
@@ -110,6 +119,7 @@ pub fn token_scores_backward(
             grad_logprobs,
             grad_entropies,
             max_chunk_bytes,
+            precision,
         );
     };
     let to_entropy = to_entropy.flatten();
@@ -127,9 +137,9 @@ pub fn token_scores_backward(
             rows.for_each(|(logits, row)| wide::<Replace>((slope(row), logits, targets[row])));
         });
         let own = rows_of(&hidden, &rows);
-        parts.push(matmul(grad.clone(), head.clone()));
+        parts.push(matmul(grad.clone(), head.clone(), Precision::F32));
         sum = Some(match sum {
-            None => matmul(grad.transpose(), own),
+            None => matmul(grad.transpose(), own, Precision::F32),
             Some(sum) => matmul_add(sum, grad.transpose(), own),
         });
     }
@@ -139,8 +149,8 @@ pub fn token_scores_backward(
     }
 }
 
-fn is_on_host(hidden: &Tensor<2>, head: &Tensor<2>) -> bool {
-    hidden.dims()[0] > 0 && is_host(hidden) && is_host(head)
+fn has_kernel(hidden: &Tensor<2>, head: &Tensor<2>, precision: Precision) -> bool {
+    precision == Precision::F32 && hidden.dims()[0] > 0 && is_host(hidden) && is_host(head)
 }
 
 /// Target tokens as indices.
@@ -171,7 +181,11 @@ fn rows_of(x: &Tensor<2>, rows: &Range<usize>) -> Tensor<2> {
 }
 
 fn logits(hidden: &Tensor<2>, head: &Tensor<2>, rows: &Range<usize>) -> Tensor<2> {
-    matmul(rows_of(hidden, rows), head.clone().transpose())
+    matmul(
+        rows_of(hidden, rows),
+        head.clone().transpose(),
+        Precision::F32,
+    )
 }
 
 /// What one row of logits sums to.
@@ -238,19 +252,25 @@ mod tests {
         let bytes = 4 * 4 * vocab + 3;
         let inputs = || (hidden.clone(), head.clone(), targets.clone());
         let (h, w, t) = inputs();
-        let found = token_scores(h, w, t, bytes);
+        let found = token_scores(h, w, t, bytes, Precision::F32);
         let (h, w, t) = inputs();
-        let expected = rlvr_core::token_scores(h, w, t, bytes);
+        let expected = rlvr_core::token_scores(h, w, t, bytes, Precision::F32);
         close(&values(found.logprobs), &values(expected.logprobs), 1e-6);
         let entropies = values(expected.entropies);
         close(&values(found.entropies), &entropies, 1e-6);
         let (h, w, _) = inputs();
-        close(&values(token_entropies(h, w, 3 * bytes)), &entropies, 1e-6);
+        close(
+            &values(token_entropies(h, w, 3 * bytes, Precision::F32)),
+            &entropies,
+            1e-6,
+        );
         for entropy in [None, Some(slope(1))] {
             let (h, w, t) = inputs();
-            let found = token_scores_backward(h, w, t, slope(0), entropy.clone(), bytes);
+            let found =
+                token_scores_backward(h, w, t, slope(0), entropy.clone(), bytes, Precision::F32);
             let (h, w, t) = inputs();
-            let expected = rlvr_core::token_scores_backward(h, w, t, slope(0), entropy, bytes);
+            let expected =
+                rlvr_core::token_scores_backward(h, w, t, slope(0), entropy, bytes, Precision::F32);
             close(&values(found.hidden), &values(expected.hidden), 2e-6);
             close(&values(found.head), &values(expected.head), 2e-6);
         }

@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use burn::module::Module;
 use burn::tensor::Device;
+use rlvr_backends::Precision;
 use rlvr_backends::kernels::matmul;
 use rlvr_benches::load::{UpdateLoad, gradients, requests, total};
 use trainer::batch::{MicroBatch, Row};
@@ -86,7 +87,7 @@ fn rollouts(
         max_new_tokens: new_tokens,
         ..RolloutConfig::default()
     };
-    let engine = Engine::new(model, config.clone());
+    let engine = Engine::new(model, config.clone(), Precision::F32);
     let requests = requests(model.vocab_size, num_prompts, group, prompt_tokens);
     let params = config.sampling(Vec::new());
     let text = |_: &[u32]| String::new();
@@ -106,8 +107,8 @@ fn prefills(task: &Task) -> Result<Vec<f64>, String> {
     let prompts: Vec<&[u32]> = requests.iter().map(|it| &it.prompt_tokens[..]).collect();
     let run = |_| {
         let started = Instant::now();
-        let hidden = decoder.prefill(&prompts).last_hidden;
-        let logits = matmul(hidden, decoder.head_weight().transpose());
+        let hidden = decoder.prefill(&prompts, Precision::F32).last_hidden;
+        let logits = matmul(hidden, decoder.head_weight().transpose(), Precision::F32);
         let logits = logits.try_into_vec_as::<f32>();
         let elapsed = started.elapsed().as_secs_f64();
         match logits {

@@ -7,11 +7,11 @@ use serde::{Deserialize, Serialize};
 
 use super::lines::read_lines;
 use crate::cli::{GenerateArgs, resolve};
-use crate::config::{DEFAULT_RECIPE, RecipeText};
+use crate::config::{DEFAULT_RECIPE, RecipeText, RunConfig};
 use crate::failure::Failure;
 use crate::policy::folder::ModelFolder;
 use crate::record::{ChatMessage, PromptId, StopReason};
-use crate::rollout::{Engine, Request, RolloutConfig};
+use crate::rollout::{Engine, Request};
 use crate::seed::Stage;
 use crate::session::open_model;
 use crate::state::load_decoder;
@@ -40,8 +40,10 @@ pub fn run(args: &GenerateArgs, out: &mut dyn Write) -> Result<(), Failure> {
     if let Some(threads) = args.threads {
         rlvr_backends::set_threads(threads as usize)?;
     }
-    let rollout = rollout_config(args)?;
+    let config = configuration(args)?;
+    let rollout = config.rollout;
     let device = rlvr_backends::device(args.backend)?;
+    let precision = config.backend.precision.resolve(args.backend, &device)?;
     let cases: Vec<Case> = read_lines(&args.input, EXAMPLE).map_err(Failure::usage)?;
     let model = open_model(&args.model)?;
     let folder = &model.folder;
@@ -59,7 +61,7 @@ pub fn run(args: &GenerateArgs, out: &mut dyn Write) -> Result<(), Failure> {
             })
         })
         .collect();
-    let engine = Engine::new(&folder.config, rollout.clone());
+    let engine = Engine::new(&folder.config, rollout.clone(), precision);
     let decode = |tokens: &[u32]| folder.tokenizer.decode(tokens, true);
     let sampling = rollout.sampling(folder.stop_ids.clone());
     let output = engine
@@ -90,17 +92,14 @@ pub fn run(args: &GenerateArgs, out: &mut dyn Write) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The sampling of the built-in configuration under the command's own flags and `--set`.
-fn rollout_config(args: &GenerateArgs) -> Result<RolloutConfig, Failure> {
+/// The built-in configuration under the command's own flags and `--set`.
+fn configuration(args: &GenerateArgs) -> Result<RunConfig, Failure> {
     let recipe = RecipeText::find(DEFAULT_RECIPE)?;
-    let config = resolve(&recipe, &args.sets, Vec::new())?;
-    let rollout = RolloutConfig {
-        temperature: args.temperature,
-        max_new_tokens: args.max_new_tokens as usize,
-        ..config.rollout
-    };
-    rollout.validate().map_err(Failure::usage)?;
-    Ok(rollout)
+    let mut config = resolve(&recipe, &args.sets, Vec::new())?;
+    config.rollout.temperature = args.temperature;
+    config.rollout.max_new_tokens = args.max_new_tokens as usize;
+    config.rollout.validate().map_err(Failure::usage)?;
+    Ok(config)
 }
 
 fn tokens(case: &Case, folder: &ModelFolder, is_chat: bool) -> Result<Vec<u32>, Failure> {

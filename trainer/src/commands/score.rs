@@ -4,6 +4,7 @@ use std::io::Write;
 
 use burn::module::Module;
 use burn::tensor::Tensor;
+use rlvr_backends::Precision;
 use serde::{Deserialize, Serialize};
 
 use super::lines::read_lines;
@@ -39,7 +40,7 @@ struct Scored {
 }
 
 /// Scores every line of the input, in order. Prompt and completion are raw text, tokenized apart,
-/// without a chat template and without special tokens of the tokenizer's own.
+/// without a chat template and without special tokens of the tokenizer's own. In f32 on every device.
 ///
 /// # Errors
 /// If the model or a line cannot be used.
@@ -95,6 +96,7 @@ fn score(decoder: &Decoder, rows: &[Row]) -> Result<Vec<Scored>, Failure> {
     let settings = ScoringSettings {
         temperature: 1.0,
         max_logits_bytes: MAX_LOGITS_BYTES,
+        precision: Precision::F32,
     };
     let device = decoder.head_weight().device();
     let views: Vec<&Row> = rows.iter().collect();

@@ -238,12 +238,13 @@ fn announce(session: &Session, memory: &RunMemory, dir: &Path) {
     let (config, data) = (&session.config, &session.data);
     let model = &session.model.folder.config;
     eprintln!(
-        "model {} ({:.1} M weights), {} training and {} held-out problems, backend {}, about {} MiB",
+        "model {} ({:.1} M weights), {} training and {} held-out problems, backend {} in {}, about {} MiB",
         config.model.path,
         crate::rollout::memory::num_weights(model) as f64 / 1e6,
         data.train.len(),
         data.held_out.len().min(config.eval.problems),
         config.backend.kind,
+        session.precision,
         memory.total_bytes() >> 20,
     );
     let report = &data.report;
@@ -257,6 +258,10 @@ fn announce(session: &Session, memory: &RunMemory, dir: &Path) {
 fn dry_run(session: &Session, memory: &RunMemory) -> Result<(), Failure> {
     println!("{}", session.config.to_toml()?);
     println!("# data: {}", session.data.report);
+    println!(
+        "# matrix products in {}; weights, everything else and the optimizer in f32",
+        session.precision
+    );
     let line = |name: &str, bytes: u64| println!("# {name:<42} {:>8} MiB", bytes.div_ceil(1 << 20));
     line("weights, optimizer, process", memory.training_bytes);
     line("model of the start (KL, reward)", memory.reference_bytes);

@@ -1,7 +1,10 @@
 //! The whole configuration, and the sections that belong to no single stage.
 
-use rlvr_backends::BackendKind;
-use rlvr_core::{ClipLevel, GrpoLossConfig};
+use burn::tensor::Device;
+use rlvr_backends::{BackendKind, NoPrecision, Precision, PrecisionChoice};
+use rlvr_core::{
+    ClipLevel, GrpoLossConfig, ImportanceBound, ImportanceCorrection, ImportanceLevel,
+};
 use serde::{Deserialize, Serialize};
 
 use super::error::InvalidValue;
@@ -17,6 +20,10 @@ use crate::reward::RewardConfig;
 use crate::reward_model::section::RewardModelSection;
 use crate::rollout::RolloutConfig;
 use crate::selection::SelectionConfig;
+
+/// Cap of the importance weights that half precision gets by default: that of TIS as TRL and verl
+/// set it.
+const IMPORTANCE_CAP: f64 = 2.0;
 
 /// A run. A section is a stage's configuration.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -68,6 +75,20 @@ impl RunConfig {
     /// True if a term of the objective needs a frozen reference policy.
     pub fn needs_reference(&self) -> bool {
         self.loss.kl.is_some() || self.advantage.kl_in_reward.is_some()
+    }
+
+    /// Turns on the correction of the sampler-trainer gap where rounded products open one, unless a
+    /// correction is configured already or `backend.correct_sampler` forbids it.
+    pub fn correct_sampler(&mut self, precision: Precision) {
+        let opens_gap = precision != Precision::F32;
+        if opens_gap && self.backend.correct_sampler && self.loss.importance.is_none() {
+            self.loss.importance = Some(ImportanceCorrection {
+                level: ImportanceLevel::Token,
+                bound: ImportanceBound::Truncate {
+                    cap: IMPORTANCE_CAP,
+                },
+            });
+        }
     }
 
     /// Checks every value by itself, then those that must fit together.
@@ -355,16 +376,44 @@ impl SftSection {
 }
 
 /// What the run computes on.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct BackendSection {
     /// The backend; it must be compiled in.
     pub kind: BackendKind,
+    /// What the matrix products of rollouts and update are computed in: f32, bf16, or auto, which is
+    /// bf16 on CUDA devices that have it and f32 elsewhere. Weights, norms, softmax, log-probs, loss
+    /// and optimizer are f32 in any case.
+    pub precision: PrecisionChoice,
+    /// With products in bf16, weigh each token by what the update's forward pass gives it over what
+    /// the sampler gave it, at most 2, if `loss.importance` is unset.
+    pub correct_sampler: bool,
     /// CPU threads, 1 or more; unset means all cores.
     pub threads: Option<usize>,
 }
 
+impl Default for BackendSection {
+    fn default() -> Self {
+        Self {
+            kind: BackendKind::default(),
+            precision: PrecisionChoice::Auto,
+            correct_sampler: true,
+            threads: None,
+        }
+    }
+}
+
 impl BackendSection {
+    /// Decides `precision` for the opened device.
+    ///
+    /// # Errors
+    /// If the device does not compute in what was asked for.
+    pub fn resolve_precision(&mut self, device: &Device) -> Result<Precision, NoPrecision> {
+        let precision = self.precision.resolve(self.kind, device)?;
+        self.precision = precision.into();
+        Ok(precision)
+    }
+
     /// Checks the ranges; whether the backend exists is checked when its device is opened.
     pub fn validate(&self) -> Result<(), InvalidValue> {
         at_least("backend.threads", self.threads.unwrap_or(1), 1)

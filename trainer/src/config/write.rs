@@ -79,7 +79,7 @@ fn mark_unset(table: &mut Table, defaults: &Table) {
 #[cfg(test)]
 mod tests {
     use crate::config::{BackendSection, Layers, RecipeText, RunConfig};
-    use rlvr_backends::BackendKind;
+    use rlvr_backends::{BackendKind, PrecisionChoice};
 
     fn read(text: String) -> RunConfig {
         let recipe = RecipeText::inline("test.toml", &text);
@@ -99,6 +99,8 @@ mod tests {
         changed.rollout.stop_strings = vec!["\n\n".into(), "Ω".into()];
         changed.backend = BackendSection {
             kind: BackendKind::Cuda,
+            precision: PrecisionChoice::Bf16,
+            correct_sampler: false,
             threads: Some(2),
         };
         let text = changed.to_toml().unwrap();

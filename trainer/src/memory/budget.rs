@@ -177,6 +177,7 @@ mod tests {
     use super::*;
     use crate::policy::config::ModelConfig;
     use crate::policy::decoder::tests::tiny_config;
+    use rlvr_backends::Precision;
 
     /// A shape whose activations outweigh everything else.
     fn model() -> ModelConfig {
@@ -197,6 +198,7 @@ mod tests {
 
     fn shape(model: &ModelConfig) -> RunShape<'_> {
         RunShape {
+            precision: Precision::F32,
             model,
             longest_prompt: 50,
             keeps_start: false,

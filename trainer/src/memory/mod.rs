@@ -2,13 +2,13 @@
 
 mod budget;
 
-use rlvr_backends::BackendKind;
+use rlvr_backends::{BackendKind, Precision};
 
 use crate::config::RunConfig;
 use crate::policy::cache::KvCache;
 use crate::policy::config::ModelConfig;
 use crate::policy::packed::Keep;
-use crate::rollout::memory::{estimate, num_weights};
+use crate::rollout::memory::{AttentionPath, estimate, num_weights};
 use crate::rollout::{MemoryEstimate, RolloutError, SamplingPlace, device_sampling};
 use crate::selection::Plan;
 
@@ -55,6 +55,8 @@ pub struct RunShape<'a> {
     pub model: &'a ModelConfig,
     /// Tokens of the longest prompt.
     pub longest_prompt: usize,
+    /// What matrix products are computed in.
+    pub precision: Precision,
     /// Whether a frozen copy of the model of the start is held throughout, for a KL term or a
     /// learned reward.
     pub keeps_start: bool,
@@ -77,7 +79,8 @@ impl RunShape<'_> {
 }
 
 /// Keys and values that wait for an entropy gate, and the logits of its entropies.
-fn gate_bytes(model: &ModelConfig, config: &RunConfig, longest_prompt: usize) -> u64 {
+fn gate_bytes(shape: &RunShape<'_>, config: &RunConfig) -> u64 {
+    let (model, longest_prompt) = (shape.model, shape.longest_prompt);
     let selection = &config.selection;
     if !selection.has_entropy_gate() {
         return 0;
@@ -85,13 +88,13 @@ fn gate_bytes(model: &ModelConfig, config: &RunConfig, longest_prompt: usize) ->
     // A pool may exceed its target by one raw batch less one.
     let target = Plan::new(config).pool_target(selection.candidate_target());
     let prompts = (target + selection.rounds.raw_batch) as u64;
-    let waiting = prompts * KvCache::slot_bytes(model, longest_prompt);
+    let waiting = prompts * KvCache::slot_bytes(model, longest_prompt, shape.precision);
     let positions = config.rollout.prefill_tokens.max(longest_prompt) as u64;
     let logits = positions * model.vocab_size as u64 * F32;
     // The kernel reads the logits where they are; the portable path holds them shifted and as
     // probabilities besides.
-    let copies = match config.backend.kind {
-        BackendKind::Cpu => 1,
+    let copies = match (config.backend.kind, shape.precision) {
+        (BackendKind::Cpu, Precision::F32) => 1,
         _ => 3,
     };
     waiting.min(selection.kv_pool_bytes)
@@ -128,23 +131,56 @@ fn update_bytes(shape: &RunShape<'_>, config: &RunConfig) -> u64 {
         true => Keep::Inputs,
         false => Keep::Products,
     };
-    let kept = rows * keep.values_per_row(model) as u64 * F32;
+    let precision = shape.precision;
+    let kept = rows * keep.bytes_per_row(model, precision) as u64;
     let again = match keep {
-        Keep::Inputs => Keep::Products.values_per_row(model) / model.num_layers,
+        Keep::Inputs => Keep::Products.bytes_per_row(model, precision) / model.num_layers,
         Keep::Products | Keep::Nothing => 0,
     };
-    let work = 8 * model.hidden_size + 6 * model.intermediate_size + again;
-    let block = rows * work as u64 * F32;
-    let gate = 2 * model.hidden_size + 4 * model.intermediate_size + again;
-    let gate = rows * gate as u64 * F32;
+    let work = (8 * model.hidden_size + 6 * model.intermediate_size) as u64 * F32 + again as u64;
+    let block = rows * work;
+    let gate = (2 * model.hidden_size + 4 * model.intermediate_size) as u64 * F32 + again as u64;
+    let gate = rows * gate;
     let head = (model.vocab_size * model.hidden_size) as u64 * F32;
     let logits = rows * model.vocab_size as u64 * F32;
     let logits = logits.min(config.update.max_logits_bytes as u64);
     let weights = num_weights(model) * F32;
     let sum = if step_rows > most { weights } else { 0 };
-    let start = kept + head + gate.max(head + 2 * logits);
-    let end = weights + head + block;
+    let rounded = rounded_bytes(model, rows, head, logits, precision);
+    let (scores, gate) = (head + 2 * logits + rounded.head, gate + rounded.block);
+    let start = kept + head + gate.max(scores);
+    let end = weights + head + block + rounded.block;
     sum + start.max(end)
+}
+
+/// What products in half precision hold besides: their operands and results before these are f32
+/// again.
+struct RoundedBytes {
+    /// With the head: its weight, a chunk of its gradient, and two chunks of logits.
+    head: u64,
+    /// With a block: input, weight and gradient of its largest layer and of the result.
+    block: u64,
+}
+
+fn rounded_bytes(
+    model: &ModelConfig,
+    rows: u64,
+    head: u64,
+    logits: u64,
+    precision: Precision,
+) -> RoundedBytes {
+    match precision {
+        Precision::F32 => RoundedBytes { head: 0, block: 0 },
+        Precision::Bf16 => {
+            let (width, inner) = (model.hidden_size as u64, model.intermediate_size as u64);
+            let values = rows * 2 * (width + inner) + 2 * width * inner;
+            RoundedBytes {
+                // Halves of two each.
+                head: head + logits,
+                block: values * precision.value_bytes() as u64,
+            }
+        }
+    }
 }
 
 /// Completions decoded in one call, of the training or of an evaluation.
@@ -168,9 +204,20 @@ fn most_completions(config: &RunConfig) -> usize {
 pub fn run_memory(shape: &RunShape<'_>, config: &RunConfig) -> Result<RunMemory, RolloutError> {
     let (model, longest_prompt) = (shape.model, shape.longest_prompt);
     let completions = most_completions(config);
-    let holds_scores = config.backend.kind != BackendKind::Cpu;
-    let rollout = &config.rollout;
-    let rollout = estimate(model, rollout, longest_prompt, completions, holds_scores)?;
+    let precision = shape.precision;
+    // The kernel of the CPU is for f32.
+    let holds_scores = config.backend.kind != BackendKind::Cpu || precision != Precision::F32;
+    let attention = AttentionPath {
+        precision,
+        holds_scores,
+    };
+    let rollout = estimate(
+        model,
+        &config.rollout,
+        longest_prompt,
+        completions,
+        attention,
+    )?;
     let weights = num_weights(model) * F32;
     let has_fresh_reference = config.report.prompts > 0 && config.report.reference;
     let fresh_reference = match has_fresh_reference && !shape.keeps_start {
@@ -181,7 +228,7 @@ pub fn run_memory(shape: &RunShape<'_>, config: &RunConfig) -> Result<RunMemory,
         training_bytes: PROCESS_BYTES + 3 * weights,
         reference_bytes: if shape.keeps_start { weights } else { 0 },
         rollout_bytes: rollout.total_bytes() - rollout.weights_bytes
-            + gate_bytes(model, config, longest_prompt)
+            + gate_bytes(shape, config)
             + sampling_bytes(model, config, rollout.num_slots)
             + fresh_reference,
         update_bytes: update_bytes(shape, config),
@@ -203,6 +250,7 @@ mod tests {
         let shape = RunShape {
             model: &model,
             longest_prompt: 20,
+            precision: Precision::F32,
             keeps_start: false,
         };
         let bytes = |config: &RunConfig| {
@@ -212,7 +260,7 @@ mod tests {
         let without = bytes(&config);
         config.selection.method = SelectionMethod::Hive(Hive::default());
         // 24 prompts are asked for, and up to 32 more come with the last raw batch.
-        let waiting = (24 + 32) * KvCache::slot_bytes(&model, 20);
+        let waiting = (24 + 32) * KvCache::slot_bytes(&model, 20, Precision::F32);
         let logits = 2048 * 48 * F32;
         assert_eq!(bytes(&config), without + waiting + logits);
         config.selection.kv_pool_bytes = 1000;
@@ -234,6 +282,7 @@ mod tests {
         let shape = RunShape {
             model: &model,
             longest_prompt: 20,
+            precision: Precision::F32,
             keeps_start: false,
         };
         config.rollout.max_new_tokens = 30;
@@ -247,9 +296,20 @@ mod tests {
         config.update.max_tokens_per_microbatch = rows - 1;
         let cut = update_bytes(&shape, &config);
         assert!(again < whole, "{again} and {whole}");
-        let row = Keep::Products.values_per_row(&model) as u64 * F32;
+        let row = Keep::Products.bytes_per_row(&model, Precision::F32) as u64;
         let gate_row = (2 * model.hidden_size + 4 * model.intermediate_size) as u64 * F32;
         let weights = num_weights(&model) * F32;
         assert_eq!(cut, whole + weights - row - gate_row);
+        // What is kept of products halves; the operands of a layer come on top, two bytes each.
+        let kept = |precision| Keep::Products.bytes_per_row(&model, precision) as u64;
+        let half = RunShape {
+            precision: Precision::Bf16,
+            ..shape
+        };
+        let rows = rows as u64 - 1;
+        let less = rows * (kept(Precision::F32) - kept(Precision::Bf16));
+        let (width, inner) = (model.hidden_size as u64, model.intermediate_size as u64);
+        let operands = 2 * (2 * rows * (width + inner) + 2 * width * inner);
+        assert_eq!(update_bytes(&half, &config), cut - less + operands);
     }
 }

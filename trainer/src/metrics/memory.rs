@@ -23,11 +23,6 @@ pub fn host_peak_bytes() -> Option<u64> {
     kibibytes(&fs::read_to_string("/proc/self/status").ok()?, "VmHWM:")
 }
 
-/// Memory that this process has now.
-pub fn host_resident_bytes() -> Option<u64> {
-    kibibytes(&fs::read_to_string("/proc/self/status").ok()?, "VmRSS:")
-}
-
 /// Memory of the machine, all of it and what is still available.
 pub fn host_total_bytes() -> Option<(u64, u64)> {
     let text = fs::read_to_string("/proc/meminfo").ok()?;

@@ -12,5 +12,5 @@ mod step;
 
 pub use define::MetricDef;
 pub use log::{JsonlLog, Kept, LogError, read_records};
-pub use memory::{host_peak_bytes, host_resident_bytes, host_total_bytes};
+pub use memory::{host_peak_bytes, host_total_bytes};
 pub use step::{StepMetrics, Timing, metric_table};

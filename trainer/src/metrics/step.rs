@@ -76,6 +76,7 @@ define_metrics! {
         sampler_ratio_min: number["1"] "Smallest such ratio.";
         sampler_ratio_max: number["1"] "Largest such ratio.";
         sampler_out_of_band_frac: number["frac"] "Tokens whose ratio is outside the correction's band.";
+        sampler_weight_mean: number["1"] "Mean over tokens of the bounded weights that correct for it; absent without a correction.";
         sampler_effective_frac: number["frac"] "Effective sample size of the ratios, (sum r)^2 / (n sum r^2).";
     }
     group "optimizer" {

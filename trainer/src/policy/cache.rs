@@ -2,7 +2,8 @@
 //!
 //! Token `i` of a sequence is column `i` of its slot. Keys are stored transposed, `[slots, Hkv, K,
 //! S]`, and values as `[slots, Hkv, S, K]`: both products of attention then read the cache with a
-//! unit stride along their output columns.
+//! unit stride along their output columns. They are stored in the precision of these products, which
+//! would round them anyway.
 //!
 //! In place means: the tensor is moved out, assigned and moved back while nothing else holds it.
 //! A view that outlives a decode step would silently turn every write into a copy of the cache.
@@ -10,6 +11,7 @@
 use std::ops::Range;
 
 use burn::tensor::{Device, IndexingUpdateOp, Int, Tensor, TensorData};
+use rlvr_backends::Precision;
 use rlvr_backends::kernels::{Heads, decode_attention};
 
 use super::config::ModelConfig;
@@ -22,6 +24,7 @@ pub const COLUMN_BUCKET: usize = 32;
 pub struct LayerCache {
     keys: Tensor<4>,
     values: Tensor<4>,
+    precision: Precision,
 }
 
 /// Keys and values of packed prompts, as one block computed them.
@@ -59,18 +62,22 @@ pub struct StepIndex {
 pub const MASKED: f32 = -1e9;
 
 impl KvCache {
-    /// An empty cache. Memory is committed by the system as columns are written.
+    /// An empty cache for attention in `precision`. Memory is committed by the system as columns are
+    /// written.
     pub fn new(
         config: &ModelConfig,
         num_slots: usize,
         num_columns: usize,
+        precision: Precision,
         device: &Device,
     ) -> Self {
         let (heads, width) = (config.num_kv_heads, config.head_dim);
+        let options = || (device, precision.dtype());
         let layers = (0..config.num_layers)
             .map(|_| LayerCache {
-                keys: Tensor::zeros([num_slots, heads, width, num_columns], device),
-                values: Tensor::zeros([num_slots, heads, num_columns, width], device),
+                keys: Tensor::zeros([num_slots, heads, width, num_columns], options()),
+                values: Tensor::zeros([num_slots, heads, num_columns, width], options()),
+                precision,
             })
             .collect();
         Self {
@@ -80,10 +87,10 @@ impl KvCache {
         }
     }
 
-    /// Bytes of one slot with `num_columns` columns, f32.
-    pub fn slot_bytes(config: &ModelConfig, num_columns: usize) -> u64 {
+    /// Bytes of one slot with `num_columns` columns.
+    pub fn slot_bytes(config: &ModelConfig, num_columns: usize, precision: Precision) -> u64 {
         let per_column = 2 * config.num_layers * config.num_kv_heads * config.head_dim;
-        (per_column * num_columns * size_of::<f32>()) as u64
+        (per_column * num_columns * precision.value_bytes()) as u64
     }
 
     /// Number of slots.
@@ -97,7 +104,9 @@ impl KvCache {
         for (layer, kv) in self.layers.iter_mut().zip(prompts) {
             let [_, heads, width, _] = layer.keys.dims();
             let own = |x: &Tensor<2>| {
-                let own = x.clone().narrow(0, rows.start, length);
+                let own = layer
+                    .precision
+                    .operand(x.clone().narrow(0, rows.start, length));
                 own.reshape([1, length, heads, width])
             };
             let keys = own(&kv.keys).permute([0, 2, 3, 1]);
@@ -171,6 +180,7 @@ impl LayerCache {
     pub fn write(&mut self, step: &StepIndex, keys: Tensor<2>, values: Tensor<2>) {
         let [_, heads, width, _] = self.keys.dims();
         let rows = keys.dims()[0];
+        let [keys, values] = [keys, values].map(|x| self.precision.operand(x));
         self.keys.inplace(|all| {
             let shape = all.dims();
             all.reshape([shape.iter().product::<usize>()])
@@ -201,6 +211,14 @@ impl LayerCache {
     /// - `queries`, output: `[R, H * K]`
     pub fn attend(&self, step: &StepIndex, queries: Tensor<2>, heads: Heads) -> Tensor<2> {
         let (positions, bias) = (&step.positions, &step.bias);
-        decode_attention(queries, &self.keys, &self.values, positions, bias, heads)
+        decode_attention(
+            queries,
+            &self.keys,
+            &self.values,
+            positions,
+            bias,
+            heads,
+            self.precision,
+        )
     }
 }

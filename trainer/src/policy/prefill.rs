@@ -14,6 +14,7 @@
 use std::ops::Range;
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
+use rlvr_backends::Precision;
 use rlvr_backends::kernels::PromptSpan;
 
 use super::cache::PromptKv;
@@ -70,29 +71,30 @@ impl Prefill {
 }
 
 impl Decoder {
-    /// Runs prompts once and keeps their keys and values.
+    /// Runs prompts once, products in `precision`, and keeps their keys and values.
     ///
     /// # Panics
     /// If there is no prompt, or one without tokens.
-    pub fn prefill(&self, prompts: &[&[u32]]) -> Prefill {
-        self.run(prompts, |_| Vec::new()).prefill
+    pub fn prefill(&self, prompts: &[&[u32]], precision: Precision) -> Prefill {
+        self.run(prompts, precision, |_| Vec::new()).prefill
     }
 
     /// As [`Decoder::prefill`], and keeps the hidden states of the positions before the last.
     ///
     /// # Panics
     /// As [`Decoder::prefill`].
-    pub fn prefill_all(&self, prompts: &[&[u32]]) -> ScoredPrefill {
+    pub fn prefill_all(&self, prompts: &[&[u32]], precision: Precision) -> ScoredPrefill {
         let inner = |rows: &[Range<usize>]| {
             let inner = rows.iter().flat_map(|rows| rows.start..rows.end - 1);
             inner.collect()
         };
-        self.run(prompts, inner)
+        self.run(prompts, precision, inner)
     }
 
     fn run(
         &self,
         prompts: &[&[u32]],
+        precision: Precision,
         inner: impl FnOnce(&[Range<usize>]) -> Vec<usize>,
     ) -> ScoredPrefill {
         assert!(!prompts.is_empty(), "prefill: at least one prompt");
@@ -100,7 +102,7 @@ impl Decoder {
         let is_whole = prompts.iter().all(|prompt| !prompt.is_empty());
         assert!(is_whole, "prefill: a prompt has no tokens");
         let rows = one_behind_the_other(prompts.iter().map(|prompt| prompt.len()));
-        let (x, layers) = self.packed_prompts(&packed(prompts, &device));
+        let (x, layers) = self.packed_prompts(&packed(prompts, &device), precision);
         let normed = |rows: Vec<usize>| {
             let rows: Vec<i64> = rows.into_iter().map(|row| row as i64).collect();
             let rows = Tensor::from_data(rows.as_slice(), &device);
@@ -175,7 +177,7 @@ mod tests {
         let device = Device::default();
         let decoder = Decoder::init(&tiny_config(), 0, &device);
         let prompts = [prompt(9, 0), prompt(1, 1), prompt(80, 2)];
-        let found = decoder.prefill_all(&prompts.each_ref().map(Vec::as_slice));
+        let found = decoder.prefill_all(&prompts.each_ref().map(Vec::as_slice), Precision::F32);
         let inner = values(found.hidden.unwrap());
         let last = values(found.prefill.last_hidden);
         let mut seen = 0;
@@ -202,9 +204,9 @@ mod tests {
         let decoder = Decoder::init(&tiny_config(), 0, &Device::default());
         for length in [1, 2, 17, 64, 65, 90] {
             let own = prompt(length, 3);
-            let alone = decoder.prefill(&[&own]);
+            let alone = decoder.prefill(&[&own], Precision::F32);
             let others = [prompt(70, 1), prompt(3, 2)];
-            let packed = decoder.prefill(&[&others[0], &own, &others[1]]);
+            let packed = decoder.prefill(&[&others[0], &own, &others[1]], Precision::F32);
             let rows = packed.rows[1].clone();
             for (alone, packed) in alone.layers.iter().zip(&packed.layers) {
                 let cut = |x: &Tensor<2>, start| values(x.clone().narrow(0, start, length));

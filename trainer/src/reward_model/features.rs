@@ -13,6 +13,8 @@ use std::collections::BTreeMap;
 
 use burn::tensor::{Device, Tensor, TensorData, TensorReadError};
 
+use rlvr_backends::Precision;
+
 use crate::batch::{MicroBatch, Row, microbatches};
 use crate::policy::decoder::Decoder;
 use crate::policy::packed::Keep;
@@ -26,6 +28,8 @@ pub const LAYER: &str =
 ///
 /// Rows of the same tokens are run once and get the same bits: what differs by the rounding of a batch
 /// alone must not become an advantage.
+///
+/// In f32 on every device, as the head was fitted: the reward is one function.
 ///
 /// # Errors
 /// If the device cannot be read.
@@ -50,7 +54,7 @@ pub fn features(
     for members in microbatches(&views, max_tokens) {
         let batch_rows: Vec<&Row> = members.iter().map(|&row| views[row]).collect();
         let batch = MicroBatch::new(&batch_rows, device);
-        let (hidden, _) = base.packed_hidden(&batch.packed, Keep::Nothing);
+        let (hidden, _) = base.packed_hidden(&batch.packed, Keep::Nothing, Precision::F32);
         let hidden = hidden.select(0, batch.positions.clone());
         let sampled = base.head_weight().select(0, batch.targets.clone());
         // One row per completion leaves the device, not one per token.

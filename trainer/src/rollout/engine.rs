@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use rlvr_backends::is_host;
+use rlvr_backends::{Precision, is_host};
 
 use super::active::Done;
 use super::device_sampling::VOCAB_LIMIT;
@@ -31,6 +31,7 @@ pub type TokenDecoder<'a> = &'a (dyn Fn(&[u32]) -> String + Sync);
 pub struct Engine {
     model: ModelConfig,
     rollout: RolloutConfig,
+    precision: Precision,
 }
 
 /// What every worker of one call shares.
@@ -49,6 +50,7 @@ pub(super) struct Call<'a> {
     pub(super) step: u64,
     pub(super) slot_tokens: usize,
     pub(super) prefill_tokens: usize,
+    pub(super) precision: Precision,
     pub(super) sampling_threads: usize,
     pub(super) samples_on_device: bool,
     /// Decode steps have a few numbers of rows only.
@@ -56,11 +58,12 @@ pub(super) struct Call<'a> {
 }
 
 impl Engine {
-    /// An engine for decoders of one shape.
-    pub fn new(model: &ModelConfig, rollout: RolloutConfig) -> Self {
+    /// An engine for decoders of one shape, whose products are computed in `precision`.
+    pub fn new(model: &ModelConfig, rollout: RolloutConfig, precision: Precision) -> Self {
         Self {
             model: model.clone(),
             rollout,
+            precision,
         }
     }
 
@@ -125,13 +128,15 @@ impl Engine {
         let num_completions = requests.iter().map(|r| r.num_completions as usize).sum();
         let longest = requests.iter().map(|r| r.prompt_tokens.len()).max();
         let slot_tokens = slot_tokens(&self.model, longest.unwrap_or(0), params.max_new_tokens);
-        let num_slots = num_slots(&self.model, &self.rollout, slot_tokens, num_completions)?;
+        let precision = self.precision;
+        let slot_bytes = KvCache::slot_bytes(&self.model, slot_tokens, precision);
+        let num_slots = num_slots(&self.rollout, slot_tokens, slot_bytes, num_completions)?;
         let slots = share(num_slots, self.rollout.num_workers);
         let is_host = is_host(&decoder.head_weight().device());
         let samples_on_device = self.samples_on_device(params, is_host);
         let call = Call {
             decoder,
-            weights: DecodeWeights::new(decoder, self.rollout.copy_weights),
+            weights: DecodeWeights::new(decoder, self.rollout.copy_weights, precision),
             decode,
             params,
             rules: StopRules::new(params, self.model.max_position_embeddings),
@@ -143,13 +148,14 @@ impl Engine {
             step,
             slot_tokens,
             prefill_tokens: self.rollout.prefill_tokens,
+            precision,
             sampling_threads: sampling_threads(slots.len()),
             samples_on_device,
             pads_rows: samples_on_device || !is_host,
         };
         let outputs = run(&call, &slots)?;
         let mut stats = total(&outputs, &slots);
-        stats.kv_bytes = num_slots as u64 * KvCache::slot_bytes(&self.model, slot_tokens);
+        stats.kv_bytes = num_slots as u64 * slot_bytes;
         let completions = collect(requests, outputs);
         stats.wall_secs = start.elapsed().as_secs_f64();
         Ok(RolloutOutput { completions, stats })
@@ -169,6 +175,11 @@ impl Engine {
     /// Most tokens in one prefill batch.
     pub(super) fn prefill_tokens(&self) -> usize {
         self.rollout.prefill_tokens
+    }
+
+    /// What products are computed in.
+    pub(super) fn precision(&self) -> Precision {
+        self.precision
     }
 
     pub(super) fn check(&self, requests: &[Request]) -> Result<(), RolloutError> {

@@ -1,5 +1,7 @@
 //! What a rollout will need, computed before anything is allocated.
 
+use rlvr_backends::Precision;
+
 use super::{RolloutConfig, RolloutError};
 use crate::policy::cache::{COLUMN_BUCKET, KvCache};
 use crate::policy::config::ModelConfig;
@@ -7,12 +9,22 @@ use crate::policy::config::ModelConfig;
 /// Bytes of an f32.
 const F32: u64 = size_of::<f32>() as u64;
 
-/// Memory of a rollout by purpose. Sizes are upper bounds, in f32.
+/// How a rollout computes, as far as its memory depends on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AttentionPath {
+    /// What products are computed in.
+    pub precision: Precision,
+    /// Whether attention holds the scores of a prompt, as its portable path does and its kernel
+    /// does not.
+    pub holds_scores: bool,
+}
+
+/// Memory of a rollout by purpose. Sizes are upper bounds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MemoryEstimate {
     /// The policy.
     pub weights_bytes: u64,
-    /// The copy of its blocks that is laid out for decoding.
+    /// The copy of its blocks that is laid out for decoding, and of its head if that is rounded.
     pub copy_bytes: u64,
     /// The key-value cache.
     pub kv_bytes: u64,
@@ -63,6 +75,15 @@ fn block_weights(config: &ModelConfig) -> u64 {
     (attention + 3 * width * inner + 2 * width) as u64
 }
 
+/// Weights that are stored once more for decoding.
+fn copied_weights(config: &ModelConfig, precision: Precision) -> u64 {
+    let head = match precision {
+        Precision::F32 => 0,
+        Precision::Bf16 => (config.vocab_size * config.hidden_size) as u64,
+    };
+    config.num_layers as u64 * block_weights(config) + head
+}
+
 /// Tokens of a slot that holds prompts up to `longest_prompt` and their completions.
 pub fn slot_tokens(config: &ModelConfig, longest_prompt: usize, max_new_tokens: usize) -> usize {
     let longest = longest_prompt.saturating_add(max_new_tokens);
@@ -71,17 +92,17 @@ pub fn slot_tokens(config: &ModelConfig, longest_prompt: usize, max_new_tokens: 
         .next_multiple_of(COLUMN_BUCKET)
 }
 
-/// Slots that the budget, the configured bound and the work allow.
+/// Slots of `slot_tokens` tokens in `slot_bytes` each that the budget, the configured bound and the
+/// work allow.
 ///
 /// # Errors
 /// If the budget holds no slot.
 pub fn num_slots(
-    config: &ModelConfig,
     rollout: &RolloutConfig,
     slot_tokens: usize,
+    slot_bytes: u64,
     num_completions: usize,
 ) -> Result<usize, RolloutError> {
-    let slot_bytes = KvCache::slot_bytes(config, slot_tokens);
     let affordable = (rollout.kv_budget_bytes / slot_bytes.max(1)) as usize;
     if affordable == 0 {
         return Err(RolloutError::BudgetTooSmall {
@@ -94,9 +115,7 @@ pub fn num_slots(
     Ok(wanted.max(1).min(affordable))
 }
 
-/// Estimates a rollout of `num_completions` completions of prompts up to `longest_prompt` tokens;
-/// `holds_scores` if attention holds the scores of a prompt, as its portable path does and its
-/// kernel does not.
+/// Estimates a rollout of `num_completions` completions of prompts up to `longest_prompt` tokens.
 ///
 /// # Errors
 /// As [`num_slots`].
@@ -105,10 +124,15 @@ pub fn estimate(
     rollout: &RolloutConfig,
     longest_prompt: usize,
     num_completions: usize,
-    holds_scores: bool,
+    attention: AttentionPath,
 ) -> Result<MemoryEstimate, RolloutError> {
+    let AttentionPath {
+        precision,
+        holds_scores,
+    } = attention;
     let slot_tokens = slot_tokens(config, longest_prompt, rollout.max_new_tokens);
-    let num_slots = num_slots(config, rollout, slot_tokens, num_completions)?;
+    let slot_bytes = KvCache::slot_bytes(config, slot_tokens, precision);
+    let num_slots = num_slots(rollout, slot_tokens, slot_bytes, num_completions)?;
     let tokens = rollout.prefill_tokens.max(longest_prompt) as u64;
     let per_token = 4 * config.hidden_size + 3 * config.intermediate_size;
     let scores = match holds_scores {
@@ -122,13 +146,13 @@ pub fn estimate(
     Ok(MemoryEstimate {
         weights_bytes: num_weights(config) * F32,
         copy_bytes: match rollout.copy_weights {
-            true => config.num_layers as u64 * block_weights(config) * F32,
+            true => copied_weights(config, precision) * precision.value_bytes() as u64,
             false => 0,
         },
-        kv_bytes: num_slots as u64 * KvCache::slot_bytes(config, slot_tokens),
+        kv_bytes: num_slots as u64 * slot_bytes,
         prefill_bytes: workers
             * (tokens * (per_token + scores) as u64 * F32
-                + KvCache::slot_bytes(config, tokens as usize)),
+                + KvCache::slot_bytes(config, tokens as usize, precision)),
         logits_bytes: (num_slots as u64 + sampling_threads) * logits_row,
         num_slots,
         slot_tokens,
@@ -158,7 +182,9 @@ mod tests {
     #[test]
     fn slots_follow_the_budget() {
         let config = tiny_config();
-        let slot_bytes = KvCache::slot_bytes(&config, 64);
+        let slot_bytes = KvCache::slot_bytes(&config, 64, Precision::F32);
+        let half = KvCache::slot_bytes(&config, 64, Precision::Bf16);
+        assert_eq!(2 * half, slot_bytes);
         assert_eq!(slot_bytes, 2 * 2 * 2 * 8 * 64 * 4);
         let slots = |budget: u64, max_slots: usize, completions: usize| {
             let rollout = RolloutConfig {
@@ -166,7 +192,7 @@ mod tests {
                 max_slots,
                 ..RolloutConfig::default()
             };
-            num_slots(&config, &rollout, 64, completions)
+            num_slots(&rollout, 64, slot_bytes, completions)
         };
         assert_eq!(slots(7 * slot_bytes, 32, 100), Ok(7));
         assert_eq!(slots(7 * slot_bytes, 3, 100), Ok(3));
@@ -184,13 +210,30 @@ mod tests {
             max_new_tokens: 30,
             ..RolloutConfig::default()
         };
-        let with_scores = estimate(&config, &rollout, 20, 1000, true).unwrap();
-        let estimate = estimate(&config, &rollout, 20, 1000, false).unwrap();
+        let of = |precision, holds_scores| {
+            let attention = AttentionPath {
+                precision,
+                holds_scores,
+            };
+            estimate(&config, &rollout, 20, 1000, attention).unwrap()
+        };
+        let estimate = of(Precision::F32, false);
         assert_eq!(estimate.slot_tokens, 64);
         assert_eq!(estimate.num_slots, 64);
-        assert_eq!(estimate.kv_bytes, 64 * KvCache::slot_bytes(&config, 64));
+        assert_eq!(
+            estimate.kv_bytes,
+            64 * KvCache::slot_bytes(&config, 64, Precision::F32)
+        );
         assert!(estimate.total_bytes() > estimate.kv_bytes + estimate.weights_bytes);
         let scores = 2048 * (3 * config.num_heads * 20) as u64 * F32;
-        assert_eq!(with_scores.prefill_bytes, estimate.prefill_bytes + scores);
+        assert_eq!(
+            of(Precision::F32, true).prefill_bytes,
+            estimate.prefill_bytes + scores
+        );
+        let half = of(Precision::Bf16, false);
+        assert_eq!(2 * half.kv_bytes, estimate.kv_bytes);
+        assert_eq!(half.weights_bytes, estimate.weights_bytes);
+        let head = (config.vocab_size * config.hidden_size) as u64;
+        assert_eq!(2 * half.copy_bytes, estimate.copy_bytes + 4 * head);
     }
 }

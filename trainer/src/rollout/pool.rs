@@ -18,6 +18,7 @@ use std::ops::Range;
 use std::time::Instant;
 
 use burn::tensor::Tensor;
+use rlvr_backends::Precision;
 use rlvr_backends::kernels::token_entropies;
 
 use super::engine::Engine;
@@ -236,7 +237,14 @@ impl Engine {
         let places = requests.iter().enumerate().collect();
         let mut found = vec![None; requests.len()];
         for batch in batches(places, self.prefill_tokens()) {
-            for (place, entropy) in score(decoder, &batch, settings, pool, &mut stats)? {
+            for (place, entropy) in score(
+                decoder,
+                &batch,
+                settings,
+                self.precision(),
+                pool,
+                &mut stats,
+            )? {
                 found[place] = Some(entropy);
             }
         }
@@ -249,11 +257,12 @@ fn score(
     decoder: &Decoder,
     batch: &[(usize, &Request)],
     settings: &ScoreSettings,
+    precision: Precision,
     pool: &mut PromptPool,
     stats: &mut ScoreStats,
 ) -> Result<Vec<(usize, PromptEntropy)>, RolloutError> {
     let started = Instant::now();
-    let scored = decoder.prefill_all(&prompts(batch));
+    let scored = decoder.prefill_all(&prompts(batch), precision);
     let num_tokens: usize = scored.prefill.rows.iter().map(Range::len).sum();
     stats.scored_tokens += num_tokens as u64;
     stats.prefill_secs += started.elapsed().as_secs_f64();
@@ -262,14 +271,15 @@ fn score(
     let entropies = match scored.hidden {
         Some(hidden) => {
             let head = decoder.head_weight();
-            super::worker::read(token_entropies(hidden, head, settings.max_logits_bytes))?
+            let max_bytes = settings.max_logits_bytes;
+            super::worker::read(token_entropies(hidden, head, max_bytes, precision))?
         }
         None => Vec::new(),
     };
     let found = per_prompt(batch, &entropies, settings.template)?;
     stats.entropy_secs += started.elapsed().as_secs_f64();
 
-    let bytes = KvCache::slot_bytes(decoder.config(), num_tokens);
+    let bytes = KvCache::slot_bytes(decoder.config(), num_tokens, precision);
     if pool.held_bytes + bytes <= settings.kv_pool_bytes {
         pool.held_bytes += bytes;
         pool.batches.push(PoolBatch {

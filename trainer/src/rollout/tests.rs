@@ -4,6 +4,7 @@ mod device_sampling;
 mod pool;
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
+use rlvr_backends::Precision;
 
 use super::*;
 use crate::policy::config::ModelConfig;
@@ -52,7 +53,7 @@ fn decoder(model: &ModelConfig) -> Decoder {
 
 fn roll_out(config: &RolloutConfig, requests: &[Request]) -> RolloutOutput {
     let model = tiny_config();
-    Engine::new(&model, config.clone())
+    Engine::new(&model, config.clone(), Precision::F32)
         .roll_out(
             &decoder(&model),
             &letters,
@@ -68,7 +69,7 @@ fn roll_out(config: &RolloutConfig, requests: &[Request]) -> RolloutOutput {
 fn error(config: &RolloutConfig, requests: &[Request]) -> RolloutError {
     let model = tiny_config();
     let params = config.sampling(vec![0]);
-    Engine::new(&model, config.clone())
+    Engine::new(&model, config.clone(), Precision::F32)
         .roll_out(
             &decoder(&model),
             &letters,
@@ -172,7 +173,7 @@ fn independence_holds_for_every_family_and_past_the_block_of_a_sum() {
                 ..config()
             };
             let params = config.sampling(vec![0]);
-            let engine = Engine::new(&model, config);
+            let engine = Engine::new(&model, config, Precision::F32);
             let run = |requests: &[Request]| {
                 let output =
                     engine.roll_out(&decoder, &letters, requests, &params, 1, Stage::Eval, 0);
@@ -380,7 +381,7 @@ fn damaged_weights_are_an_error_not_a_token() {
             num_workers,
             ..config()
         };
-        let result = Engine::new(&model, config).roll_out(
+        let result = Engine::new(&model, config, Precision::F32).roll_out(
             &decoder,
             &letters,
             &requests(4, 2),

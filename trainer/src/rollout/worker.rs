@@ -54,7 +54,7 @@ impl<'a> Worker<'a> {
         let config = call.decoder.config();
         Self {
             call,
-            cache: KvCache::new(config, num_slots, call.slot_tokens, &device),
+            cache: KvCache::new(config, num_slots, call.slot_tokens, call.precision, &device),
             rope: RopeTable::new(config, call.slot_tokens),
             draws: Draws::new(call, num_slots),
             slots: (0..num_slots).map(|_| None).collect(),
@@ -183,7 +183,8 @@ impl<'a> Worker<'a> {
     /// Runs a batch of prompts.
     fn prefill(&mut self, batch: &[(usize, &'a Request)]) -> Result<(), RolloutError> {
         let start = Instant::now();
-        let prefill = self.call.decoder.prefill(&prompts(batch));
+        let call = self.call;
+        let prefill = call.decoder.prefill(&prompts(batch), call.precision);
         let logits = self.call.weights.logits(prefill.last_hidden);
         let rows = prefill.rows.into_iter();
         self.output.prefill_tokens += rows.clone().map(|rows| rows.len() as u64).sum::<u64>();

@@ -9,7 +9,7 @@
 //! (arXiv 2603.25184). The advantages are the run's own. A group without variance has none.
 
 use burn::tensor::{Int, Tensor, TensorData};
-use rlvr_core::token_scores_backward;
+use rlvr_core::{Precision, token_scores_backward};
 
 use crate::advantage::{AdvantageSection, advantages};
 use crate::policy::decoder::Decoder;
@@ -79,6 +79,7 @@ fn head_gradient_norm(
         Tensor::from_data(weights.as_slice(), &device),
         None,
         max_logits_bytes,
+        Precision::F32,
     );
     let square = gradients.head.square().sum();
     let square = square

@@ -13,6 +13,7 @@ use std::ops::Range;
 
 use burn::tensor::activation::softmax;
 use burn::tensor::{Device, Tensor, TensorData};
+use rlvr_core::Precision;
 
 use super::host::{Values, tensor};
 
@@ -64,7 +65,8 @@ pub struct AttentionGradients {
 }
 
 /// `softmax(q k^T / sqrt(K)) v` of every row over the rows of its own sequence up to itself: for a
-/// row of a completion, the whole prompt and that completion's earlier rows.
+/// row of a completion, the whole prompt and that completion's earlier rows. Products are computed
+/// in `precision`, in which the inputs may be stored already.
 ///
 /// # Shapes
 /// - `queries`: `[L, Hkv * g * K]`, rotated; `keys`, `values`: `[L, Hkv * K]`, keys rotated
@@ -78,11 +80,12 @@ pub fn prefix_attention(
     values: Tensor<2>,
     spans: &[PromptSpan],
     heads: Heads,
+    precision: Precision,
 ) -> Tensor<2> {
     check(&queries, &keys, &values, spans, heads);
     let operands = (Values::of(&queries), Values::of(&keys), Values::of(&values));
-    let (Some(q), Some(k), Some(v)) = operands else {
-        return portable(queries, keys, values, spans, heads);
+    let (Precision::F32, (Some(q), Some(k), Some(v))) = (precision, operands) else {
+        return portable(queries, keys, values, spans, heads, precision);
     };
     let inputs = kernel::Inputs {
         queries: q.slice(),
@@ -99,11 +102,12 @@ fn portable(
     values: Tensor<2>,
     spans: &[PromptSpan],
     heads: Heads,
+    precision: Precision,
 ) -> Tensor<2> {
     let parts = segments(spans).map(|segment| {
-        let operands = Operands::new(&queries, &keys, &values, &segment, heads);
+        let operands = Operands::new(&queries, &keys, &values, &segment, heads, precision);
         let probs = operands.probs(&segment, heads);
-        unfold(probs.matmul(operands.values), heads)
+        unfold(precision.matmul(probs, operands.values), heads)
     });
     Tensor::cat(parts.collect(), 0)
 }
@@ -131,6 +135,7 @@ pub fn prefix_attention_backward(
     grad: Tensor<2>,
     spans: &[PromptSpan],
     heads: Heads,
+    precision: Precision,
 ) -> AttentionGradients {
     check(&queries, &keys, &values, spans, heads);
     let operands = (
@@ -139,8 +144,8 @@ pub fn prefix_attention_backward(
         Values::of(&values),
         Values::of(&grad),
     );
-    let (Some(q), Some(k), Some(v), Some(g)) = operands else {
-        return portable_backward(queries, keys, values, grad, spans, heads);
+    let (Precision::F32, (Some(q), Some(k), Some(v), Some(g))) = (precision, operands) else {
+        return portable_backward(queries, keys, values, grad, spans, heads, precision);
     };
     let inputs = kernel::Inputs {
         queries: q.slice(),
@@ -163,12 +168,13 @@ fn portable_backward(
     grad: Tensor<2>,
     spans: &[PromptSpan],
     heads: Heads,
+    precision: Precision,
 ) -> AttentionGradients {
     let (mut d_queries, mut d_keys, mut d_values) = (Vec::new(), Vec::new(), Vec::new());
     // Where the keys and values of the current prompt stand among the parts.
     let mut prompt = 0;
     for segment in segments(spans) {
-        let operands = Operands::new(&queries, &keys, &values, &segment, heads);
+        let operands = Operands::new(&queries, &keys, &values, &segment, heads, precision);
         let probs = operands.probs(&segment, heads);
         let part = operands.backward(probs, fold(rows_of(&grad, &segment.rows), heads), heads);
         d_queries.push(part.queries);
@@ -248,11 +254,12 @@ fn segments(spans: &[PromptSpan]) -> impl Iterator<Item = Segment> {
 }
 
 /// What one segment multiplies: queries `[Hkv, g * n, K]`, already divided by the root of K, keys
-/// and values `[Hkv, S, K]`.
+/// and values `[Hkv, S, K]`, rounded to the precision of the products.
 struct Operands {
     queries: Tensor<3>,
     keys: Tensor<3>,
     values: Tensor<3>,
+    precision: Precision,
 }
 
 impl Operands {
@@ -262,6 +269,7 @@ impl Operands {
         values: &Tensor<2>,
         segment: &Segment,
         heads: Heads,
+        precision: Precision,
     ) -> Self {
         let context = |x: &Tensor<2>| {
             let own = rows_of(x, &segment.rows);
@@ -274,15 +282,22 @@ impl Operands {
                 .swap_dims(0, 1)
         };
         Self {
-            queries: fold(rows_of(queries, &segment.rows), heads) * scale(heads),
-            keys: context(keys),
-            values: context(values),
+            queries: {
+                // Rounded before they are scaled, as those are that come in half precision.
+                let queries = precision.operand(rows_of(queries, &segment.rows));
+                let scaled = fold(precision.result(queries), heads) * scale(heads);
+                precision.operand(scaled)
+            },
+            keys: precision.operand(context(keys)),
+            values: precision.operand(context(values)),
+            precision,
         }
     }
 
     /// `[Hkv, g * n, S]`.
     fn probs(&self, segment: &Segment, heads: Heads) -> Tensor<3> {
-        let scores = self.queries.clone().matmul(self.keys.clone().transpose());
+        let keys = self.keys.clone().transpose();
+        let scores = self.precision.matmul(self.queries.clone(), keys);
         let [kv_heads, folded, columns] = scores.dims();
         let rows = segment.rows.len();
         let scores: Tensor<3> = scores.reshape([kv_heads * heads.group, rows, columns]);
@@ -291,12 +306,14 @@ impl Operands {
     }
 
     fn backward(self, probs: Tensor<3>, grad: Tensor<3>, heads: Heads) -> AttentionGradients {
-        let d_values = probs.clone().transpose().matmul(grad.clone());
-        let d_probs = grad.matmul(self.values.transpose());
+        let precision = self.precision;
+        let grad = precision.operand(grad);
+        let d_values = precision.matmul(probs.clone().transpose(), grad.clone());
+        let d_probs = precision.matmul(grad, self.values.transpose());
         let along = (probs.clone() * d_probs.clone()).sum_dim(2);
-        let d_scores = probs * (d_probs - along);
-        let d_keys = d_scores.clone().transpose().matmul(self.queries);
-        let d_queries = d_scores.matmul(self.keys) * scale(heads);
+        let d_scores = precision.operand(probs * (d_probs - along));
+        let d_keys = precision.matmul(d_scores.clone().transpose(), self.queries);
+        let d_queries = precision.matmul(d_scores, self.keys) * scale(heads);
         let flat = |x: Tensor<3>| {
             let [_, rows, _] = x.dims();
             x.swap_dims(0, 1)
@@ -412,15 +429,50 @@ mod tests {
         let inputs = [q.clone(), k.clone(), v.clone()];
         let (value, expected) = gradient(inputs, &weight, |[q, k, v]| by_rows(q, k, v));
         for forward in [prefix_attention, portable] {
-            let found = forward(q.clone(), k.clone(), v.clone(), &spans(), HEADS);
+            let found = forward(
+                q.clone(),
+                k.clone(),
+                v.clone(),
+                &spans(),
+                HEADS,
+                Precision::F32,
+            );
             close(&values(found), &value, 1e-5);
         }
         for backward in [prefix_attention_backward, portable_backward] {
             let (q, k, v) = (q.clone(), k.clone(), v.clone());
-            let found = backward(q, k, v, weight.clone(), &spans(), HEADS);
+            let found = backward(q, k, v, weight.clone(), &spans(), HEADS, Precision::F32);
             close(&values(found.queries), &expected[0], 1e-5);
             close(&values(found.keys), &expected[1], 1e-5);
             close(&values(found.values), &expected[2], 1e-5);
+        }
+    }
+
+    #[test]
+    fn half_precision_is_near_and_inputs_may_be_stored_in_it() {
+        let rows: usize = spans().iter().map(PromptSpan::num_rows).sum();
+        let (q, grad) = (noise([rows, 24], 1), noise([rows, 24], 2));
+        let (k, v) = (noise([rows, 8], 3), noise([rows, 8], 4));
+        let run = |precision: Precision, is_stored: bool| {
+            let input = |x: &Tensor<2>| match is_stored {
+                true => precision.operand(x.clone()),
+                false => x.clone(),
+            };
+            let inputs = || [&q, &k, &v].map(input);
+            let [queries, keys, own] = inputs();
+            let value = prefix_attention(queries, keys, own, &spans(), HEADS, precision);
+            let [queries, keys, own] = inputs();
+            let grad = grad.clone();
+            let found =
+                prefix_attention_backward(queries, keys, own, grad, &spans(), HEADS, precision);
+            [value, found.queries, found.keys, found.values].map(values)
+        };
+        let (exact, half) = (run(Precision::F32, false), run(Precision::Bf16, false));
+        let stored = run(Precision::Bf16, true);
+        for part in 0..4 {
+            close(&half[part], &exact[part], 2e-2);
+            assert_eq!(stored[part], half[part]);
+            assert_ne!(half[part], exact[part]);
         }
     }
 

@@ -3,6 +3,7 @@
 use burn::nn::{Linear, RmsNorm};
 use burn::optim::GradientsParams;
 use burn::tensor::{IndexingUpdateOp, Tensor};
+use rlvr_backends::Precision;
 use rlvr_backends::kernels::{
     matmul, prefix_attention_backward, rms_norm_backward, rotate_back, swiglu_backward,
 };
@@ -22,12 +23,16 @@ impl Decoder {
         grad_head: Tensor<2>,
     ) -> GradientsParams {
         let Trace {
+            precision,
             rotation,
             blocks,
             last,
         } = trace;
-        let frame = self.frame(&packed.spans, &rotation);
-        let mut gradients = Gradients(GradientsParams::new());
+        let frame = self.frame(&packed.spans, &rotation, precision);
+        let mut gradients = Gradients {
+            found: GradientsParams::new(),
+            precision,
+        };
         let mut grad = gradients.norm(&self.norm, last, grad_hidden);
         for (block, kept) in self.layers.iter().zip(blocks).rev() {
             let BlockTrace { input, products } = kept;
@@ -35,7 +40,7 @@ impl Decoder {
             grad = block.packed_backward(input, products, grad, &frame, &mut gradients);
         }
         self.embedding_gradients(packed, grad, grad_head, &mut gradients);
-        gradients.0
+        gradients.found
     }
 
     /// A tied embedding gets the sum of what comes from both of its ends.
@@ -51,13 +56,13 @@ impl Decoder {
             None => grad_head,
             Some(head) => {
                 let zeros = grad_head.zeros_like();
-                gradients.0.register(head.id, grad_head);
+                gradients.found.register(head.id, grad_head);
                 zeros
             }
         };
         let tokens = packed.tokens.clone();
         let sum = start.select_assign(0, tokens, grad, IndexingUpdateOp::Add);
-        gradients.0.register(embedding.id, sum);
+        gradients.found.register(embedding.id, sum);
     }
 }
 
@@ -80,6 +85,7 @@ impl Block {
             grad_attended,
             frame.spans,
             frame.heads,
+            frame.precision,
         );
         let mut grad_queries = rotate_back(parts.queries, frame.rotation);
         let mut grad_keys = rotate_back(parts.keys, frame.rotation);
@@ -88,7 +94,9 @@ impl Block {
             grad_queries = gradients.heads(&attention.q_norm, raw_queries, grad_queries, frame);
             grad_keys = gradients.heads(&attention.k_norm, raw_keys, grad_keys, frame);
         }
-        let normed = norm(&self.input_layernorm, input.clone());
+        let normed = frame
+            .precision
+            .operand(norm(&self.input_layernorm, input.clone()));
         let grad_normed = gradients.linear(&attention.q_proj, normed.clone(), grad_queries)
             + gradients.linear(&attention.k_proj, normed.clone(), grad_keys)
             + gradients.linear(&attention.v_proj, normed, parts.values);
@@ -104,11 +112,12 @@ impl Block {
         grad: Tensor<2>,
         gradients: &mut Gradients,
     ) -> Tensor<2> {
-        let mlp = &self.mlp;
-        let grad_inner = matmul(grad.clone(), weight(&mlp.down_proj).transpose());
+        let (mlp, precision) = (&self.mlp, gradients.precision);
+        let grad_inner = gradients.input(&mlp.down_proj, grad.clone());
+        let [gate, up] = [gate, up].map(|x| precision.result(x));
         let parts = swiglu_backward(gate, up, grad_inner);
         gradients.weights(&mlp.down_proj, parts.value, grad.clone());
-        let normed = norm(&self.post_attention_layernorm, middle.clone());
+        let normed = precision.operand(norm(&self.post_attention_layernorm, middle.clone()));
         let grad_normed = gradients.linear(&mlp.gate_proj, normed.clone(), parts.gate)
             + gradients.linear(&mlp.up_proj, normed, parts.up);
         gradients.norm(&self.post_attention_layernorm, middle, grad_normed) + grad
@@ -117,27 +126,36 @@ impl Block {
 
 /// Collects the gradients of parameters on the way back; each method returns the gradient with
 /// respect to its layer's input.
-struct Gradients(GradientsParams);
+struct Gradients {
+    found: GradientsParams,
+    precision: Precision,
+}
 
 impl Gradients {
     /// `x`: `[L, in]`, `grad`: `[L, out]`.
     fn linear(&mut self, linear: &Linear, x: Tensor<2>, grad: Tensor<2>) -> Tensor<2> {
         self.weights(linear, x, grad.clone());
-        matmul(grad, weight(linear).transpose())
+        self.input(linear, grad)
+    }
+
+    /// The gradient with respect to the layer's input alone.
+    fn input(&self, linear: &Linear, grad: Tensor<2>) -> Tensor<2> {
+        let weight = weight(linear, self.precision).transpose();
+        matmul(grad, weight, self.precision)
     }
 
     fn weights(&mut self, linear: &Linear, x: Tensor<2>, grad: Tensor<2>) {
         if let Some(bias) = &linear.bias {
             let sum: Tensor<1> = grad.clone().sum_dim(0).squeeze_dim(0);
-            self.0.register(bias.id, sum);
+            self.found.register(bias.id, sum);
         }
-        self.0
-            .register(linear.weight.id, matmul(x.transpose(), grad));
+        let sum = matmul(x.transpose(), grad, self.precision);
+        self.found.register(linear.weight.id, sum);
     }
 
     fn norm(&mut self, norm: &RmsNorm, x: Tensor<2>, grad: Tensor<2>) -> Tensor<2> {
         let (grad, grad_gamma) = rms_norm_backward(x, gamma(norm), norm.epsilon, grad);
-        self.0.register(norm.gamma.id, grad_gamma);
+        self.found.register(norm.gamma.id, grad_gamma);
         grad
     }
 

@@ -13,6 +13,7 @@ mod backward;
 
 use burn::nn::{Linear, RmsNorm};
 use burn::tensor::{Int, Tensor};
+use rlvr_backends::Precision;
 use rlvr_backends::kernels::{
     Heads, PromptSpan, Rotation, matmul, prefix_attention, rms_norm, rotate, swiglu,
 };
@@ -43,13 +44,13 @@ pub enum Keep {
 }
 
 impl Keep {
-    /// Values that a forward pass keeps per packed row, besides the rotation.
-    pub fn values_per_row(self, config: &ModelConfig) -> usize {
-        let width = config.hidden_size;
+    /// Bytes that a forward pass keeps per packed row, besides the rotation.
+    pub fn bytes_per_row(self, config: &ModelConfig, precision: Precision) -> usize {
+        let width = config.hidden_size * size_of::<f32>();
         let per_block = match self {
             Self::Nothing => return 0,
             Self::Inputs => width,
-            Self::Products => width + Products::values_per_row(config),
+            Self::Products => width + Products::bytes_per_row(config, precision),
         };
         config.num_layers * per_block + width
     }
@@ -58,6 +59,8 @@ impl Keep {
 /// The kept activations of one forward pass.
 #[derive(Debug)]
 pub struct Trace {
+    /// Of the forward pass, and so of the backward pass.
+    precision: Precision,
     rotation: Rotation,
     blocks: Vec<BlockTrace>,
     /// Output of the last block, `[L, D]`.
@@ -71,10 +74,12 @@ struct BlockTrace {
     products: Option<Products>,
 }
 
-/// What the matrix products of one block made.
+/// What the matrix products of one block made. What is multiplied next, or a product has rounded
+/// already, is stored in the precision of products: that loses nothing.
 #[derive(Debug)]
 struct Products {
-    /// Before norm and rotation, kept only if the heads have a norm, `[L, H * K]`, `[L, Hkv * K]`.
+    /// Before norm and rotation, kept only if the heads have a norm, f32, `[L, H * K]`, `[L, Hkv *
+    /// K]`.
     raw: Option<(Tensor<2>, Tensor<2>)>,
     /// Rotated, `[L, H * K]`.
     queries: Tensor<2>,
@@ -84,7 +89,7 @@ struct Products {
     values: Tensor<2>,
     /// `[L, H * K]`.
     attended: Tensor<2>,
-    /// Input of the feed-forward half, `[L, D]`.
+    /// Input of the feed-forward half, f32, `[L, D]`.
     middle: Tensor<2>,
     /// `[L, F]`.
     gate: Tensor<2>,
@@ -93,12 +98,13 @@ struct Products {
 }
 
 impl Products {
-    /// Values of one block per packed row.
-    fn values_per_row(config: &ModelConfig) -> usize {
+    /// Bytes of one block per packed row.
+    fn bytes_per_row(config: &ModelConfig, precision: Precision) -> usize {
         let queries = config.num_heads * config.head_dim;
         let keys = config.num_kv_heads * config.head_dim;
         let raw = if config.qk_norm { queries + keys } else { 0 };
-        raw + 2 * queries + 2 * keys + config.hidden_size + 2 * config.intermediate_size
+        let products = 2 * queries + 2 * keys + 2 * config.intermediate_size;
+        (raw + config.hidden_size) * size_of::<f32>() + products * precision.value_bytes()
     }
 }
 
@@ -107,14 +113,20 @@ struct Frame<'a> {
     spans: &'a [PromptSpan],
     rotation: &'a Rotation,
     heads: Heads,
+    precision: Precision,
 }
 
 impl Decoder {
-    /// Hidden states after the final norm, `[L, D]`, and what `keep` says. Nothing is recorded by
-    /// autodiff, whatever device the weights are on.
-    pub fn packed_hidden(&self, packed: &PackedTokens, keep: Keep) -> (Tensor<2>, Option<Trace>) {
+    /// Hidden states after the final norm, `[L, D]`, f32, and what `keep` says. Nothing is recorded
+    /// by autodiff, whatever device the weights are on.
+    pub fn packed_hidden(
+        &self,
+        packed: &PackedTokens,
+        keep: Keep,
+        precision: Precision,
+    ) -> (Tensor<2>, Option<Trace>) {
         let rotation = self.rotation(packed);
-        let frame = self.frame(&packed.spans, &rotation);
+        let frame = self.frame(&packed.spans, &rotation, precision);
         let mut blocks = Vec::new();
         let x = self.packed_trunk(packed, &frame, |input, products| {
             if keep != Keep::Nothing {
@@ -124,6 +136,7 @@ impl Decoder {
         });
         let hidden = norm(&self.norm, x.clone());
         let trace = (keep != Keep::Nothing).then_some(Trace {
+            precision,
             rotation,
             blocks,
             last: x,
@@ -132,9 +145,13 @@ impl Decoder {
     }
 
     /// Hidden states before the final norm, `[L, D]`, with the keys and values of every block.
-    pub(super) fn packed_prompts(&self, packed: &PackedTokens) -> (Tensor<2>, Vec<PromptKv>) {
+    pub(super) fn packed_prompts(
+        &self,
+        packed: &PackedTokens,
+        precision: Precision,
+    ) -> (Tensor<2>, Vec<PromptKv>) {
         let rotation = self.rotation(packed);
-        let frame = self.frame(&packed.spans, &rotation);
+        let frame = self.frame(&packed.spans, &rotation, precision);
         let mut layers = Vec::with_capacity(self.layers.len());
         let x = self.packed_trunk(packed, &frame, |_, products| {
             let Products { keys, values, .. } = products;
@@ -167,11 +184,17 @@ impl Decoder {
         RopeTable::new(self.config(), longest).rows(&positions, &device)
     }
 
-    fn frame<'a>(&self, spans: &'a [PromptSpan], rotation: &'a Rotation) -> Frame<'a> {
+    fn frame<'a>(
+        &self,
+        spans: &'a [PromptSpan],
+        rotation: &'a Rotation,
+        precision: Precision,
+    ) -> Frame<'a> {
         Frame {
             spans,
             rotation,
             heads: self.config().heads(),
+            precision,
         }
     }
 }
@@ -179,34 +202,35 @@ impl Decoder {
 impl Block {
     /// `[L, D]` to `[L, D]`.
     fn packed(&self, x: Tensor<2>, frame: &Frame<'_>) -> (Tensor<2>, Products) {
-        let attention = &self.self_attn;
-        let normed = norm(&self.input_layernorm, x.clone());
-        let raw_queries = linear(&attention.q_proj, normed.clone());
-        let raw_keys = linear(&attention.k_proj, normed.clone());
-        let values = linear(&attention.v_proj, normed);
+        let (attention, precision) = (&self.self_attn, frame.precision);
+        let normed = precision.operand(norm(&self.input_layernorm, x.clone()));
+        let raw_queries = linear(&attention.q_proj, normed.clone(), precision);
+        let raw_keys = linear(&attention.k_proj, normed.clone(), precision);
+        let values = precision.operand(linear(&attention.v_proj, normed, precision));
         let has_norm = attention.q_norm.is_some() || attention.k_norm.is_some();
         let raw = has_norm.then(|| (raw_queries.clone(), raw_keys.clone()));
-        let queries = rotate(
-            head_norm(&attention.q_norm, raw_queries, frame.heads.width),
-            frame.rotation,
-        );
-        let keys = rotate(
-            head_norm(&attention.k_norm, raw_keys, frame.heads.width),
-            frame.rotation,
-        );
+        let rotated = |norm, raw| {
+            let normed = head_norm(norm, raw, frame.heads.width);
+            precision.operand(rotate(normed, frame.rotation))
+        };
+        let queries = rotated(&attention.q_norm, raw_queries);
+        let keys = rotated(&attention.k_norm, raw_keys);
         let attended = prefix_attention(
             queries.clone(),
             keys.clone(),
             values.clone(),
             frame.spans,
             frame.heads,
+            precision,
         );
-        let middle = linear(&attention.o_proj, attended.clone()) + x;
-        let normed = norm(&self.post_attention_layernorm, middle.clone());
-        let gate = linear(&self.mlp.gate_proj, normed.clone());
-        let up = linear(&self.mlp.up_proj, normed);
+        let attended = precision.operand(attended);
+        let middle = linear(&attention.o_proj, attended.clone(), precision) + x;
+        let normed = precision.operand(norm(&self.post_attention_layernorm, middle.clone()));
+        let gate = linear(&self.mlp.gate_proj, normed.clone(), precision);
+        let up = linear(&self.mlp.up_proj, normed, precision);
         let inner = swiglu(gate.clone(), up.clone());
-        let output = linear(&self.mlp.down_proj, inner) + middle.clone();
+        let output = linear(&self.mlp.down_proj, inner, precision) + middle.clone();
+        let [gate, up] = [gate, up].map(|x| precision.operand(x));
         let products = Products {
             raw,
             queries,
@@ -233,16 +257,17 @@ pub(super) fn head_norm(norm: &Option<RmsNorm>, x: Tensor<2>, width: usize) -> T
     self::norm(norm, x.reshape([-1, width as i32])).reshape(shape)
 }
 
-fn linear(linear: &Linear, x: Tensor<2>) -> Tensor<2> {
-    let product = matmul(x, weight(linear));
+fn linear(linear: &Linear, x: Tensor<2>, precision: Precision) -> Tensor<2> {
+    let product = matmul(x, weight(linear, precision), precision);
     match &linear.bias {
         Some(bias) => product + bias.val().inner().unsqueeze(),
         None => product,
     }
 }
 
-fn weight(linear: &Linear) -> Tensor<2> {
-    linear.weight.val().inner()
+/// As an operand, `[in, out]`.
+fn weight(linear: &Linear, precision: Precision) -> Tensor<2> {
+    precision.operand(linear.weight.val().inner())
 }
 
 fn gamma(norm: &RmsNorm) -> Tensor<1> {
@@ -270,15 +295,18 @@ mod tests {
                     completion_rows: vec![2, 1],
                 }],
             };
-            for keep in [Keep::Inputs, Keep::Products] {
-                let trace = decoder.packed_hidden(&packed, keep).1;
-                let kept = count(&trace.expect("a trace"));
-                assert_eq!(kept, 5 * keep.values_per_row(&config));
+            for precision in [Precision::F32, Precision::Bf16] {
+                let trace = |keep| decoder.packed_hidden(&packed, keep, precision).1;
+                for keep in [Keep::Inputs, Keep::Products] {
+                    let kept = count(&trace(keep).expect("a trace"));
+                    assert_eq!(kept, 5 * keep.bytes_per_row(&config, precision));
+                }
+                assert!(trace(Keep::Nothing).is_none());
             }
-            assert!(decoder.packed_hidden(&packed, Keep::Nothing).1.is_none());
         }
     }
 
+    /// Bytes.
     fn count(trace: &Trace) -> usize {
         let mut tensors = vec![&trace.last];
         for block in &trace.blocks {
@@ -298,6 +326,7 @@ mod tests {
                 tensors.extend(raw.iter().flat_map(|(queries, keys)| [queries, keys]));
             }
         }
-        tensors.iter().map(|x| x.shape().num_elements()).sum()
+        let bytes = |x: &&Tensor<2>| x.shape().num_elements() * x.dtype().size();
+        tensors.iter().map(bytes).sum()
     }
 }

@@ -2,6 +2,8 @@
 
 use burn::tensor::{Device, Tensor, TensorData};
 
+use rlvr_backends::Precision;
+
 use super::super::*;
 use super::{assert_same, config, decoder, letters, requests, roll_out};
 use crate::policy::cache::KvCache;
@@ -24,7 +26,7 @@ fn score(
 ) -> (Vec<PromptEntropy>, ScoreStats, PromptPool) {
     let model = tiny_config();
     let mut pool = PromptPool::new(7);
-    let engine = Engine::new(&model, rollout.clone());
+    let engine = Engine::new(&model, rollout.clone(), Precision::F32);
     let (found, stats) = engine
         .score_prompts(&decoder(&model), requests, settings, &mut pool)
         .unwrap();
@@ -38,7 +40,7 @@ fn roll_out_from(
     weights_version: u64,
 ) -> Result<RolloutOutput, RolloutError> {
     let model = tiny_config();
-    Engine::new(&model, rollout.clone()).roll_out_pooled(
+    Engine::new(&model, rollout.clone(), Precision::F32).roll_out_pooled(
         &decoder(&model),
         &letters,
         requests,
@@ -110,7 +112,7 @@ fn prompt_entropy_is_the_mean_over_positions_two_to_the_last() {
 #[test]
 fn completions_are_the_same_with_and_without_reuse() {
     let requests = requests(9, 5);
-    let slot_bytes = KvCache::slot_bytes(&tiny_config(), 32);
+    let slot_bytes = KvCache::slot_bytes(&tiny_config(), 32, Precision::F32);
     for (prefill_tokens, kv_pool_bytes) in [
         (64, u64::MAX),
         (4096, u64::MAX),

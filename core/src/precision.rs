@@ -1,0 +1,78 @@
+//! What matrix products are computed in. Everything else is computed in 32 bits.
+
+use core::fmt;
+
+use burn::tensor::{DType, Tensor};
+
+/// What matrix products are computed in.
+///
+/// In half precision a product is that of mixed-precision training as PyTorch's autocast does it:
+/// 32-bit operands are rounded, multiplied, and the result, which the device rounds once more, is
+/// 32-bit again. bfloat16 has f32's range, so no loss scaling is needed (Kalamkar et al., "A Study
+/// of BFLOAT16 for Deep Learning Training", 2019, arXiv:1905.12322).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Precision {
+    /// f32 throughout.
+    #[default]
+    F32,
+    /// Operands and results of products in bfloat16: 8 bits of precision, relative error 2^-9 each.
+    Bf16,
+}
+
+impl Precision {
+    /// What a product multiplies: `x` rounded, or `x` as it is. Worth its own call where one
+    /// operand goes into several products, or waits for one: nothing is rounded twice.
+    pub fn operand<const D: usize>(self, x: Tensor<D>) -> Tensor<D> {
+        match self {
+            Self::F32 => x,
+            Self::Bf16 => x.cast(DType::BF16),
+        }
+    }
+
+    /// A product's result, or an operand that elementwise work goes on from, in 32 bits.
+    pub fn result<const D: usize>(self, x: Tensor<D>) -> Tensor<D> {
+        match self {
+            Self::F32 => x,
+            Self::Bf16 => x.cast(DType::F32),
+        }
+    }
+
+    /// `a b`, the last two axes multiplied, in 32 bits.
+    ///
+    /// # Panics
+    ///
+    /// If the inner axes differ.
+    pub fn matmul<const D: usize>(self, a: Tensor<D>, b: Tensor<D>) -> Tensor<D> {
+        self.result(self.operand(a).matmul(self.operand(b)))
+    }
+
+    /// Type of an operand.
+    pub fn dtype(self) -> DType {
+        match self {
+            Self::F32 => DType::F32,
+            Self::Bf16 => DType::BF16,
+        }
+    }
+
+    /// Bytes of one value of an operand.
+    pub const fn value_bytes(self) -> usize {
+        match self {
+            Self::F32 => 4,
+            Self::Bf16 => 2,
+        }
+    }
+
+    /// `f32` or `bf16`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::Bf16 => "bf16",
+        }
+    }
+}
+
+impl fmt::Display for Precision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
