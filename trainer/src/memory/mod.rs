@@ -268,6 +268,9 @@ mod tests {
         assert_eq!(bytes(&config), without + 1000 + 4000);
         config.backend.kind = BackendKind::Wgpu;
         config.rollout.sampling = SamplingPlace::Host;
+        // Attention holds the scores of a prefill there.
+        let scores = 2048 * (3 * model.num_heads * 20) as u64 * F32;
+        let without = without + scores;
         assert_eq!(bytes(&config), without + 1000 + 3 * 4000);
         // Six tensors of the size of the logits of 64 slots.
         config.rollout.sampling = SamplingPlace::Auto;
