@@ -43,7 +43,9 @@ pub fn scale<const D: usize>(a: Tensor<D>, factor: f32) -> Tensor<D> {
 /// `sum_i a_i^2`, `[1]`. On the CPU the order of the sum depends on the shape alone.
 pub fn sum_of_squares<const D: usize>(a: &Tensor<D>) -> Tensor<1> {
     let Some(values) = Values::of(a) else {
-        return a.clone().square().sum();
+        // The last axis first: a device may sum all values in one long loop, and Mesa's llvmpipe
+        // ends a loop after 65,535 turns without a word.
+        return a.clone().square().sum_dim(D - 1).sum();
     };
     let tasks = values.slice().par_chunks(TASK);
     let parts: Vec<f32> = tasks.map(wide::<Squares>).collect();
