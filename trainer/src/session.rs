@@ -104,8 +104,7 @@ impl Session {
             rlvr_backends::set_threads(threads)?;
         }
         let device = rlvr_backends::device(config.backend.kind)?;
-        let precision = config.backend.resolve_precision(&device)?;
-        config.correct_sampler(precision);
+        let precision = config.decide_for(&device)?;
         let model = open_model(&config.model.path)?;
         let data = load_data(&config, &model.folder)?;
         let engine = Engine::new(&model.folder.config, config.rollout.clone(), precision);

@@ -9,7 +9,7 @@ use crate::cli::{CompareArgs, resolve};
 use crate::compare::{
     ARMS, Arm, Job, JobState, OutcomeError, Report, Runs, RunsError, arms, read_outcome,
 };
-use crate::config::{ConfigError, RecipeText, RunConfig};
+use crate::config::{RecipeText, RunConfig};
 use crate::failure::Failure;
 
 /// The recipe of a comparison that names none.
@@ -79,13 +79,13 @@ fn jobs(args: &CompareArgs, recipe: &RecipeText, chosen: &[Arm]) -> Result<Vec<J
 }
 
 /// The recipe under `--set` and the flags, with the arm and the number of the seed above the
-/// recipe's own.
+/// recipe's own, and what depends on the device decided as the run itself will decide it.
 fn configuration(
     args: &CompareArgs,
     recipe: &RecipeText,
     arm: &Arm,
     number: u64,
-) -> Result<RunConfig, ConfigError> {
+) -> Result<RunConfig, Failure> {
     let mut named = args.config.named_values();
     if let Some(model) = named.iter_mut().find(|it| it.key == "model.path")
         && let Some(path) = model.value.as_str().map(Path::new)
@@ -100,6 +100,8 @@ fn configuration(
     sets.extend(arm.sets.iter().map(|it| (*it).to_string()));
     let mut config = resolve(recipe, &sets, named)?;
     config.run.seed += number;
+    let device = rlvr_backends::device(config.backend.kind)?;
+    config.decide_for(&device)?;
     Ok(config)
 }
 

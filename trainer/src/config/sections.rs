@@ -77,9 +77,15 @@ impl RunConfig {
         self.loss.kl.is_some() || self.advantage.kl_in_reward.is_some()
     }
 
-    /// Turns on the correction of the sampler-trainer gap where rounded products open one, unless a
-    /// correction is configured already or `backend.correct_sampler` forbids it.
-    pub fn correct_sampler(&mut self, precision: Precision) {
+    /// Decides what depends on the opened device: the precision, and the correction of the
+    /// sampler-trainer gap, which is on where rounded products open one unless one is configured
+    /// already or `backend.correct_sampler` forbids it.
+    ///
+    /// # Errors
+    /// If the device does not compute in what was asked for.
+    pub fn decide_for(&mut self, device: &Device) -> Result<Precision, NoPrecision> {
+        let precision = self.backend.precision.resolve(self.backend.kind, device)?;
+        self.backend.precision = precision.into();
         let opens_gap = precision != Precision::F32;
         if opens_gap && self.backend.correct_sampler && self.loss.importance.is_none() {
             self.loss.importance = Some(ImportanceCorrection {
@@ -89,6 +95,7 @@ impl RunConfig {
                 },
             });
         }
+        Ok(precision)
     }
 
     /// Checks every value by itself, then those that must fit together.
@@ -404,16 +411,6 @@ impl Default for BackendSection {
 }
 
 impl BackendSection {
-    /// Decides `precision` for the opened device.
-    ///
-    /// # Errors
-    /// If the device does not compute in what was asked for.
-    pub fn resolve_precision(&mut self, device: &Device) -> Result<Precision, NoPrecision> {
-        let precision = self.precision.resolve(self.kind, device)?;
-        self.precision = precision.into();
-        Ok(precision)
-    }
-
     /// Checks the ranges; whether the backend exists is checked when its device is opened.
     pub fn validate(&self) -> Result<(), InvalidValue> {
         at_least("backend.threads", self.threads.unwrap_or(1), 1)
