@@ -38,7 +38,7 @@ pub enum PromptError {
     },
     /// Every prompt was longer than the limit.
     #[error(
-        "no prompt is left: all {num_too_long} are longer than {limit_tokens} tokens; raise \
+        "find a prompt: all {num_too_long} are longer than {limit_tokens} tokens; raise \
          prompt.max_prompt_tokens or choose shorter problems"
     )]
     AllTooLong {

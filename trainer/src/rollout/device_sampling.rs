@@ -9,9 +9,9 @@
 //! # How it stays parallel
 //!
 //! Burn sorts on the host, and its cumulative sum on CubeCL reads all that comes before, for every
-//! element. So nothing is sorted: the thresholds of top-k and top-p are found by [`NUM_HALVINGS`]
+//! element. So nothing is sorted: the thresholds of top-k and top-p are found by `NUM_HALVINGS`
 //! halvings of an interval of exponents, one sum over the vocabulary each. And the draw goes in two
-//! levels: chunks of [`CHUNK`] tokens are summed, the chunk is chosen by their cumulative sums, the
+//! levels: chunks of `CHUNK` tokens are summed, the chunk is chosen by their cumulative sums, the
 //! token by those within the chunk.
 //!
 //! # What differs from the host
@@ -42,7 +42,7 @@ const LEAST_EXPONENT: f32 = -128.0;
 /// How often the interval of a threshold is halved.
 const NUM_HALVINGS: u32 = 32;
 
-/// Exponents closer than this may count as tied: an interval from [`LEAST_EXPONENT`] to 1, halved.
+/// Exponents closer than this may count as tied: an interval from `LEAST_EXPONENT` to 1, halved.
 pub const RESOLUTION: f32 = 3.1e-8;
 
 /// Logits that are worked on at once; there are up to [`COPIES`] tensors of this size meanwhile.
