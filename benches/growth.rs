@@ -62,7 +62,7 @@ fn rollouts(criterion: &mut Criterion, name: &str, points: &[(usize, [usize; 3])
 }
 
 fn rollout_batch(criterion: &mut Criterion) {
-    let points = [1usize, 2, 4, 8, 16, 32, 64, 128, 256].map(|rows| (rows, [1, rows, 64]));
+    let points = [1usize, 2, 4, 8, 16, 32, 64, 128, 256, 512].map(|rows| (rows, [1, rows, 64]));
     rollouts(criterion, "rollout_batch", &points);
 }
 
