@@ -5,8 +5,8 @@
 //! operations, the kernel, and the test that the two agree. The portable path is the definition;
 //! the kernel is used only on devices that have it, and is added only when a bench shows the
 //! gain. Callers never ask which path ran. Products in half precision ([`rlvr_core::Precision`])
-//! always take the portable path: what a CPU has no instructions for needs no kernel. Nothing here is recorded by autodiff: inputs are plain
-//! tensors, and a gradient is a function of its own.
+//! always take the portable path: what a CPU has no instructions for needs no kernel. Nothing here
+//! is recorded by autodiff: inputs are plain tensors, and a gradient is a function of its own.
 //!
 //! | operation | devices with a kernel |
 //! | --- | --- |
