@@ -9,7 +9,7 @@ use crate::policy::cache::KvCache;
 use crate::policy::config::ModelConfig;
 use crate::policy::packed::Keep;
 use crate::rollout::memory::{AttentionPath, estimate, num_weights};
-use crate::rollout::{MemoryEstimate, RolloutError, SamplingPlace, device_sampling};
+use crate::rollout::{MemoryEstimate, RolloutError, device_sampling};
 use crate::selection::Plan;
 
 pub use budget::{BudgetError, fit};
@@ -103,12 +103,8 @@ fn gate_bytes(shape: &RunShape<'_>, config: &RunConfig) -> u64 {
 
 /// What drawing tokens on the device needs beside the logits.
 fn sampling_bytes(model: &ModelConfig, config: &RunConfig, num_slots: usize) -> u64 {
-    let on_device = match config.rollout.sampling {
-        SamplingPlace::Auto => !config.backend.kind.is_host(),
-        SamplingPlace::Host => false,
-        SamplingPlace::Device => true,
-    };
-    match on_device {
+    let is_host = config.backend.kind.is_host();
+    match config.rollout.sampling.is_device(is_host) {
         true => device_sampling::sampling_bytes(num_slots, model.vocab_size),
         false => 0,
     }
@@ -241,6 +237,7 @@ pub fn run_memory(shape: &RunShape<'_>, config: &RunConfig) -> Result<RunMemory,
 mod tests {
     use super::*;
     use crate::policy::decoder::tests::tiny_config;
+    use crate::rollout::SamplingPlace;
     use crate::selection::{Hive, SelectionMethod};
 
     #[test]

@@ -12,10 +12,7 @@ use super::pool::PromptPool;
 use super::queue::Queue;
 use super::stop::StopRules;
 use super::worker::{Worker, WorkerOutput};
-use super::{
-    Request, RolloutConfig, RolloutError, RolloutOutput, RolloutStats, SamplingParams,
-    SamplingPlace,
-};
+use super::{Request, RolloutConfig, RolloutError, RolloutOutput, RolloutStats, SamplingParams};
 use crate::policy::cache::KvCache;
 use crate::policy::config::ModelConfig;
 use crate::policy::decode::DecodeWeights;
@@ -163,11 +160,7 @@ impl Engine {
 
     /// A repetition penalty needs the history of every row, and a token has to fit in an f32.
     fn samples_on_device(&self, params: &SamplingParams, is_host: bool) -> bool {
-        let is_wanted = match self.rollout.sampling {
-            SamplingPlace::Auto => !is_host,
-            SamplingPlace::Host => false,
-            SamplingPlace::Device => true,
-        };
+        let is_wanted = self.rollout.sampling.is_device(is_host);
         let is_possible = params.repetition_penalty == 1.0 && self.model.vocab_size < VOCAB_LIMIT;
         is_wanted && is_possible
     }

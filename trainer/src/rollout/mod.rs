@@ -158,6 +158,17 @@ pub enum SamplingPlace {
     Device,
 }
 
+impl SamplingPlace {
+    /// True if it stands for the device, where that may be the host.
+    pub fn is_device(self, is_host: bool) -> bool {
+        match self {
+            Self::Auto => !is_host,
+            Self::Host => false,
+            Self::Device => true,
+        }
+    }
+}
+
 /// How one call samples. See [`RolloutConfig`] for the meaning of the shared fields.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SamplingParams {
