@@ -7,8 +7,8 @@
 use burn::tensor::Device;
 use criterion::{Criterion, SamplingMode, Throughput, criterion_group, criterion_main};
 use rlvr_backends::Precision;
-use rlvr_benches::load::requests;
-use rlvr_benches::{smollm2, tiny};
+use trainer::bench::load::requests;
+use trainer::bench::shapes::{smollm2, tiny};
 use trainer::policy::config::ModelConfig;
 use trainer::policy::decoder::Decoder;
 use trainer::rollout::{Engine, RolloutConfig, RolloutOutput};

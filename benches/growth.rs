@@ -14,9 +14,10 @@ use criterion::{
 };
 use rlvr_backends::Precision;
 use rlvr_benches::history;
-use rlvr_benches::load::{UpdateLoad, gradients, requests, total};
-use rlvr_benches::small;
 use trainer::batch::{MicroBatch, Row};
+use trainer::bench::Load;
+use trainer::bench::load::{gradients, requests, scoring, total};
+use trainer::bench::shapes::small;
 use trainer::policy::decoder::Decoder;
 use trainer::rollout::{Engine, RolloutConfig};
 use trainer::seed::Stage;
@@ -75,20 +76,20 @@ fn updates(criterion: &mut Criterion, name: &str, points: &[(usize, [usize; 2])]
     let device = Device::default();
     let model = small();
     let policy = Decoder::init(&model, 0, &device.clone().autodiff());
+    let scoring = scoring(Precision::F32);
     let mut bench = group(criterion, name);
     for &(point, [group, prompt_tokens]) in points {
-        let load = UpdateLoad {
-            vocab: model.vocab_size,
+        let load = Load {
             num_prompts: 1,
             group,
             prompt_tokens,
-            completion_tokens: 32,
+            new_tokens: 32,
         };
-        let rows = load.rows();
+        let rows = load.rows(model.vocab_size);
         let views: Vec<&Row> = rows.iter().collect();
         let batch = MicroBatch::new(&views, &device);
         bench.bench_with_input(BenchmarkId::from_parameter(point), &point, |bencher, _| {
-            bencher.iter(|| black_box(total(&policy, &gradients(&policy, &batch))));
+            bencher.iter(|| black_box(total(&policy, &gradients(&policy, &batch, &scoring))));
         });
     }
     bench.finish();

@@ -7,8 +7,9 @@ use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use rlvr_backends::Precision;
-use rlvr_benches::{history, smollm2};
+use rlvr_benches::history;
 use rlvr_core::{Candidate, Gate, GroupKind};
+use trainer::bench::shapes::smollm2;
 use trainer::policy::decoder::Decoder;
 use trainer::record::{Prompt, PromptId};
 use trainer::rollout::{Engine, PromptPool, Request, RolloutConfig, ScoreSettings, TemplateTokens};

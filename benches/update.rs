@@ -9,47 +9,49 @@ use std::hint::black_box;
 
 use burn::tensor::Device;
 use criterion::{Criterion, SamplingMode, Throughput, criterion_group, criterion_main};
-use rlvr_benches::load::{UpdateLoad, gradients, total};
-use rlvr_benches::{smollm2, tiny};
+use rlvr_backends::Precision;
 use trainer::batch::{MicroBatch, Row};
+use trainer::bench::Load;
+use trainer::bench::load::{gradients, scoring, total};
+use trainer::bench::shapes::{smollm2, tiny};
 use trainer::policy::config::ModelConfig;
 use trainer::policy::decoder::Decoder;
 
 /// What goes through.
-struct Load {
+struct Case {
     name: &'static str,
     model: ModelConfig,
-    rows: UpdateLoad,
+    load: Load,
 }
 
-fn load(
+fn case(
     name: &'static str,
     model: ModelConfig,
-    [num_prompts, group, prompt_tokens, completion_tokens]: [usize; 4],
-) -> Load {
-    let rows = UpdateLoad {
-        vocab: model.vocab_size,
+    [num_prompts, group, prompt_tokens, new_tokens]: [usize; 4],
+) -> Case {
+    let load = Load {
         num_prompts,
         group,
         prompt_tokens,
-        completion_tokens,
+        new_tokens,
     };
-    Load { name, model, rows }
+    Case { name, model, load }
 }
 
-fn loads() -> [Load; 3] {
+fn cases() -> [Case; 3] {
     [
-        load("tiny", tiny(), [16, 8, 20, 30]),
-        load("smollm2_2x8", smollm2(), [2, 8, 96, 64]),
+        case("tiny", tiny(), [16, 8, 20, 30]),
+        case("smollm2_2x8", smollm2(), [2, 8, 96, 64]),
         // Nothing to share: the shape of the baseline's training step.
-        load("smollm2_8x256", smollm2(), [8, 1, 1, 255]),
+        case("smollm2_8x256", smollm2(), [8, 1, 1, 255]),
     ]
 }
 
 fn update(criterion: &mut Criterion) {
     let device = Device::default();
-    for load in loads() {
-        let rows = load.rows.rows();
+    let scoring = scoring(Precision::F32);
+    for Case { name, model, load } in cases() {
+        let rows = load.rows(model.vocab_size);
         let views: Vec<&Row> = rows.iter().collect();
         let batch = MicroBatch::new(&views, &device);
         let mut group = criterion.benchmark_group("forward_backward_f32_cpu");
@@ -57,10 +59,10 @@ fn update(criterion: &mut Criterion) {
         let tokens: usize = rows.iter().map(|row| row.tokens.len()).sum();
         group.throughput(Throughput::Elements(tokens as u64));
         let mut policy = None;
-        group.bench_function(load.name, |bencher| {
-            let policy = policy
-                .get_or_insert_with(|| Decoder::init(&load.model, 0, &device.clone().autodiff()));
-            bencher.iter(|| black_box(total(policy, &gradients(policy, &batch))));
+        group.bench_function(name, |bencher| {
+            let policy =
+                policy.get_or_insert_with(|| Decoder::init(&model, 0, &device.clone().autodiff()));
+            bencher.iter(|| black_box(total(policy, &gradients(policy, &batch, &scoring))));
         });
         group.finish();
     }

@@ -1,9 +1,9 @@
 """Ours beside PyTorch and TRL on the same machine, alternately: medians, ratios and their spread.
 
     python3 benches/compare/run.py --model FOLDER --trainer target/release/trainer
-        [--measure target/release/measure] [--gsm8k train.jsonl] [--python PYTHON] [--threads 2] [--repeats 5] [--only decode,step_add1]
+        [--gsm8k train.jsonl] [--python PYTHON] [--threads 2] [--repeats 5] [--only decode,step_add1]
 
-Needs `cargo build --release -p trainer -p rlvr-benches`, a SmolLM2-135M-Instruct folder in f32, and for the
+Needs `cargo build --release -p trainer`, a SmolLM2-135M-Instruct folder in f32, and for the
 other side a Python with torch, transformers and, for the steps, trl. Every repetition starts both processes
 anew, ours first and theirs first in turn; each leaves its first run out as warm-up. The ratio is theirs by
 ours, formed per pair: above 1 ours is faster or smaller. What cannot run is skipped with its reason.
@@ -82,8 +82,7 @@ def ours(item, given, folder):
     """Seconds and peak bytes of one repetition."""
     threads = str(given.threads)
     if item in STAGES:
-        text, _, peak = run([given.measure, item, given.model, threads, "1"], folder)
-        return last_line(text)[0], peak
+        return stage(item, given, folder)
     if item == "startup":
         problem = pathlib.Path(folder, "one.jsonl")
         problem.write_text(json.dumps({"prompt": "What is 3 + 4?"}) + "\n")
@@ -92,6 +91,24 @@ def ours(item, given, folder):
         _, wall, peak = run(command, folder)
         return wall, peak
     return step(item, given, folder)
+
+
+# `trainer bench` of the shapes of torch_stage.py: 32 rows from 240 to 271 tokens of context, 256 in the
+# middle; eight prompts of 128 tokens; eight rows of 256 tokens that share nothing.
+STAGE_ARGS = {
+    "decode": "--completions 32 --group 8 --prompt-tokens 240 --new-tokens 32 --update-completions 0",
+    "prefill": "--completions 8 --group 1 --prompt-tokens 128 --new-tokens 1 --update-completions 0",
+    "update": "--completions 0 --update-completions 8 --group 1 --prompt-tokens 1 --new-tokens 255",
+}
+STAGE_ARGS["optimizer"] = STAGE_ARGS["update"]
+
+
+def stage(item, given, folder):
+    """Seconds (of a decode: of one step) and peak bytes of a stage after its warm-up."""
+    command = [given.trainer, "bench", "--model", given.model, "--threads", str(given.threads)]
+    text, _, peak = run([*command, "--no-peaks", "--json", *STAGE_ARGS[item].split()], folder)
+    found = next(row for row in map(json.loads, text.splitlines()) if row.get("stage") == item)
+    return found["median_secs"] / found["num_passes"], peak
 
 
 def step(item, given, folder, seed=17):
@@ -146,9 +163,8 @@ def missing(item, given):
         return f"no model folder at {given.model}"
     if item == "step_gsm8k" and not given.gsm8k:
         return "needs --gsm8k train.jsonl"
-    binary = given.measure if item in STAGES else given.trainer
-    if not os.access(binary, os.X_OK):
-        return f"no program at {binary}: cargo build --release -p trainer -p rlvr-benches"
+    if not os.access(given.trainer, os.X_OK):
+        return f"no program at {given.trainer}: cargo build --release -p trainer"
     modules = "torch, transformers" + (", trl, datasets" if item in STEPS else "")
     tried = subprocess.run([given.python, "-c", f"import {modules}"], capture_output=True, check=False)
     return None if tried.returncode == 0 else f"{given.python} cannot import {modules}"
@@ -179,14 +195,12 @@ def arguments():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", required=True, type=os.path.abspath)
     parser.add_argument("--trainer", required=True, type=os.path.abspath)
-    parser.add_argument("--measure", type=os.path.abspath)
     parser.add_argument("--gsm8k", type=os.path.abspath, help="GSM8K's train.jsonl, for step_gsm8k")
     parser.add_argument("--python", default=sys.executable)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--only", default=",".join(ITEMS))
     given = parser.parse_args()
-    given.measure = given.measure or os.path.join(os.path.dirname(given.trainer), "measure")
     given.only = given.only.split(",")
     unknown = [item for item in given.only if item not in ITEMS]
     if unknown:

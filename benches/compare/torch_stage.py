@@ -3,7 +3,7 @@
     command   python3 benches/compare/torch_stage.py decode|prefill|update|optimizer|startup FOLDER THREADS REPEATS
     versions  Python 3.11, torch 2.15.0 (CPU), transformers 5.23.0
 
-f32, one warm-up left out. The shapes are those of benches/src/bin/measure.rs. `decode` is the bare forward
+f32, one warm-up left out. The shapes are those of run.py. `decode` is the bare forward
 of one token for 32 rows with 256 tokens of context, without sampling; `startup` loads the model and
 generates one token, timed by the caller.
 """

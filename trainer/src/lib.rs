@@ -15,6 +15,7 @@ pub mod accuracy;
 pub mod adapter;
 pub mod advantage;
 pub mod batch;
+pub mod bench;
 pub mod checkpoint;
 pub mod cli;
 mod collect;

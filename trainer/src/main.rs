@@ -6,8 +6,8 @@ use std::process::ExitCode;
 use clap::Parser;
 use trainer::cli::{Cli, Command};
 use trainer::commands::{
-    bounds, calibrate, certify, compare, doctor, eval, generate, grade, plan, report, reward_model,
-    score, train,
+    bench, bounds, calibrate, certify, compare, doctor, eval, generate, grade, plan, report,
+    reward_model, score, train,
 };
 use trainer::failure::Failure;
 use trainer::room::with_device_memory;
@@ -37,6 +37,7 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::RewardModel(args) => reward_model::run(&args, &mut io::stdout().lock())?,
         Command::Bounds(args) => bounds::run(&args, &mut io::stdout().lock())?,
         Command::Certify(args) => certify::run(&args, &mut io::stdout().lock())?,
+        Command::Bench(args) => bench::run(&args, &mut io::stdout().lock())?,
         Command::Plan(args) => plan::run(&args, &mut io::stdout().lock())?,
         Command::Doctor(args) => {
             return doctor::run(&args, &mut io::stdout().lock()).map(ExitCode::from);

@@ -12,13 +12,14 @@ use std::path::Path;
 use std::time::Instant;
 
 use burn::module::Module;
-use burn::tensor::{Device, Distribution, Tensor};
-use rlvr_backends::BackendKind;
+use burn::tensor::{Device, Tensor};
+use rlvr_backends::{BackendKind, Precision};
 use rlvr_core::GrpoLossConfig;
 use serde_json::Value;
 
 use self::draws::Draws;
 use crate::batch::Row;
+use crate::bench::peaks::matmul_flops_per_sec;
 use crate::cli::{ConfigArgs, TrainArgs, resolve};
 use crate::commands::train;
 use crate::config::{RecipeText, RunConfig};
@@ -130,7 +131,7 @@ pub fn self_test(kind: BackendKind) -> Result<SelfTest, Failure> {
     Ok(SelfTest {
         kind,
         checks,
-        matmul_gflops: matmul_gflops(&device)?,
+        matmul_gflops: matmul_flops_per_sec(&device, 1024, Precision::F32)? / 1e9,
         read_gb_per_sec: read_gb_per_sec(&device)?,
         run_secs,
     })
@@ -362,27 +363,6 @@ fn three_steps(kind: BackendKind) -> Result<(ShortRun, f64), Failure> {
         accuracy: number("eval_accuracy"),
     };
     Ok((run, secs))
-}
-
-/// Best of three products after a first one that compiles.
-fn matmul_gflops(device: &Device) -> Result<f64, Failure> {
-    const SIZE: usize = 1024;
-    let random = || Tensor::<2>::random([SIZE, SIZE], Distribution::Default, device);
-    let (left, right) = (random(), random());
-    let mut best = f64::INFINITY;
-    for _ in 0..4 {
-        let started = Instant::now();
-        let product = left.clone().matmul(right.clone());
-        // A number on the host waits for the product; data alone may be a promise.
-        black_box(
-            product
-                .sum()
-                .try_into_vec_as::<f32>()
-                .map_err(Failure::run)?,
-        );
-        best = best.min(started.elapsed().as_secs_f64());
-    }
-    Ok(2.0 * (SIZE as f64).powi(3) / best / 1e9)
 }
 
 fn read_gb_per_sec(device: &Device) -> Result<f64, Failure> {

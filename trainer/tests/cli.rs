@@ -331,3 +331,62 @@ fn doctor_says_what_the_binary_can_do() {
         assert!(text.contains(key), "{key} is not in {text}");
     }
 }
+
+#[test]
+fn a_bench_times_every_stage_beside_its_floor() {
+    let small = [
+        "bench",
+        "--shape",
+        "tiny",
+        "--completions",
+        "4,8",
+        "--group",
+        "4",
+    ];
+    let tokens = [
+        "--prompt-tokens",
+        "6",
+        "--new-tokens",
+        "5",
+        "--update-completions",
+        "8",
+    ];
+    let args = [&small[..], &tokens, &["--json", "--threads", "1"]].concat();
+    let found = lines(&trainer(&args));
+    let stages: Vec<&str> = found[1..]
+        .iter()
+        .map(|it| it["stage"].as_str().unwrap())
+        .collect();
+    let rollouts = ["prefill", "decode", "prefill", "decode"];
+    assert_eq!(stages, [&rollouts[..], &["update", "optimizer"]].concat());
+    assert_eq!(found[0]["precision"], "f32");
+    assert!(found[0]["peaks"]["bytes_per_sec"].as_f64().unwrap() > 1e8);
+    assert_eq!(found[4]["num_units"], 8 * 4);
+    assert_eq!(found[5]["num_units"], 8 * 5);
+    for row in &found[1..] {
+        let share = row["roofline_share"].as_f64().unwrap();
+        assert!(share > 0.0 && share < 2.0, "{row}");
+    }
+    let output = trainer(&[
+        "bench",
+        "--shape",
+        "tiny",
+        "--completions",
+        "0",
+        "--no-peaks",
+    ]);
+    let table = String::from_utf8_lossy(&output.stdout);
+    for word in ["0.8 M weights", "update, 2 x 8", "optimizer", "  -"] {
+        assert!(table.contains(word), "{word}: {table}");
+    }
+    assert!(!table.contains("decode,"), "{table}");
+    refused(
+        &["bench", "--shape", "huge"],
+        &["huge", "smollm2-135m", "--model"],
+    );
+    refused(
+        &["bench", "--completions", "12"],
+        &["12", "groups of 8", "--group"],
+    );
+    refused(&["bench", "--set", "rollout.top_q=1"], &["rollout.top_q"]);
+}

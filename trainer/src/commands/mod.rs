@@ -1,5 +1,6 @@
 //! One file per command.
 
+pub mod bench;
 pub mod bounds;
 pub mod calibrate;
 pub mod certify;

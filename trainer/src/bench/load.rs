@@ -1,38 +1,25 @@
-//! The rows and requests that benches and comparisons run.
+//! The rows and requests that are measured.
 
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::optim::GradientsParams;
 use burn::tensor::Tensor;
 use rlvr_backends::Precision;
-use trainer::batch::{MicroBatch, Row};
-use trainer::gradient::{ScoreGradients, ScoringSettings, backward, forward};
-use trainer::policy::decoder::Decoder;
-use trainer::record::PromptId;
-use trainer::rollout::Request;
 
-/// What goes through the update.
-#[derive(Clone, Copy, Debug)]
-pub struct UpdateLoad {
-    /// Tokens are below this.
-    pub vocab: usize,
-    /// Prompts.
-    pub num_prompts: usize,
-    /// G: completions of each.
-    pub group: usize,
-    /// Tokens of every prompt.
-    pub prompt_tokens: usize,
-    /// Tokens of every completion.
-    pub completion_tokens: usize,
-}
+use super::Load;
+use crate::batch::{MicroBatch, Row};
+use crate::gradient::{ScoreGradients, ScoringSettings, backward, forward};
+use crate::policy::decoder::Decoder;
+use crate::record::PromptId;
+use crate::rollout::Request;
 
-impl UpdateLoad {
-    /// One row per completion.
-    pub fn rows(&self) -> Vec<Row> {
-        let token = |place: usize| (place * 31 % self.vocab) as u32;
+impl Load {
+    /// One row per completion, for a vocabulary of `vocab` tokens.
+    pub fn rows(&self, vocab: usize) -> Vec<Row> {
+        let token = |place: usize| (place * 31 % vocab) as u32;
         (0..self.num_prompts * self.group)
             .map(|index| {
                 let prompt = index / self.group;
-                let completion = (0..self.completion_tokens).map(|t| token(t * 77 + index * 5));
+                let completion = (0..self.new_tokens).map(|t| token(t * 77 + index * 5));
                 Row {
                     prompt_id: PromptId(prompt as u64),
                     rollout_index: (index % self.group) as u32,
@@ -42,7 +29,7 @@ impl UpdateLoad {
                         .collect(),
                     num_prompt_tokens: self.prompt_tokens,
                     advantage: 1.0,
-                    sampler_logprobs: vec![0.0; self.completion_tokens],
+                    sampler_logprobs: vec![0.0; self.new_tokens],
                     old_logprobs: None,
                 }
             })
@@ -50,20 +37,28 @@ impl UpdateLoad {
     }
 }
 
-/// Gradients of the sum of all log-probs of a micro-batch.
-pub fn gradients(policy: &Decoder, batch: &MicroBatch) -> GradientsParams {
-    let scoring = ScoringSettings {
+/// Log-probs at temperature 1, in chunks of at most 64 MiB of logits.
+pub fn scoring(precision: Precision) -> ScoringSettings {
+    ScoringSettings {
         temperature: 1.0,
         max_logits_bytes: 64 << 20,
-        precision: Precision::F32,
-    };
-    let pass = forward(policy, batch, &scoring);
+        precision,
+    }
+}
+
+/// Gradients of the sum of all log-probs of a micro-batch.
+pub fn gradients(
+    policy: &Decoder,
+    batch: &MicroBatch,
+    scoring: &ScoringSettings,
+) -> GradientsParams {
+    let pass = forward(policy, batch, scoring);
     let scores = ScoreGradients {
         logprobs: pass.scores.logprobs.ones_like(),
         entropies: None,
         exact_kl: None,
     };
-    backward(policy, pass, batch, scores, &scoring)
+    backward(policy, pass, batch, scores, scoring)
 }
 
 /// Sum over all gradients; reading it waits for the device.
