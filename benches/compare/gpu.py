@@ -85,10 +85,11 @@ def attempt(name, found, work):
         return None
 
 
-def ours(given, clock, shape, completions, update):
+def ours(given, clock, shape, stages, completions):
     """Header and rows of `trainer bench`, by stage."""
     command = [given.trainer, "bench", "--json", "--shape", shape, "--backend", given.backend]
-    command += ["--completions", completions, "--update-completions", update, "--group", given.group]
+    command += ["--stages", stages, "--group", given.group]
+    command += ["--completions", completions, "--update-completions", completions]
     command += ["--prompt-tokens", given.prompt_tokens, "--new-tokens", given.new_tokens]
     for value in (*SETS, *given.set):
         command += ["--set", value]
@@ -113,7 +114,7 @@ def compare(given, clock, found, shape):
     """Rollouts at each number of completions, the update, and what a step of each number would take."""
     for completions in given.completions:
         name = f"{shape}, rollouts of {completions}"
-        mine = attempt(name, found, lambda: ours(given, clock, shape, completions, 0))
+        mine = attempt(name, found, lambda: ours(given, clock, shape, "rollout", completions))
         other = attempt(f"{name}, generate", found, lambda: theirs(given, clock, "generate", shape, completions))
         if mine:
             header, rows = mine
@@ -137,7 +138,8 @@ def compare(given, clock, found, shape):
 
 def update(given, clock, found, shape):
     name = f"{shape}, update of {given.update_completions}"
-    mine = attempt(name, found, lambda: ours(given, clock, shape, 0, given.update_completions))
+    stages = "update,optimizer"
+    mine = attempt(name, found, lambda: ours(given, clock, shape, stages, given.update_completions))
     other = attempt(
         f"{name}, PyTorch", found, lambda: theirs(given, clock, "update", shape, given.update_completions)
     )

@@ -96,11 +96,13 @@ def ours(item, given, folder):
 # `trainer bench` of the shapes of torch_stage.py: 32 rows from 240 to 271 tokens of context, 256 in the
 # middle; eight prompts of 128 tokens; eight rows of 256 tokens that share nothing.
 STAGE_ARGS = {
-    "decode": "--completions 32 --group 8 --prompt-tokens 240 --new-tokens 32 --update-completions 0",
-    "prefill": "--completions 8 --group 1 --prompt-tokens 128 --new-tokens 1 --update-completions 0",
-    "update": "--completions 0 --update-completions 8 --group 1 --prompt-tokens 1 --new-tokens 255",
+    "decode": "--stages rollout --completions 32 --group 8 --prompt-tokens 240 --new-tokens 32",
+    # No weights are copied for a decode that does not follow.
+    "prefill": "--stages rollout --completions 8 --group 1 --prompt-tokens 128 --new-tokens 1 "
+    "--set rollout.copy_weights=false",
+    "update": "--stages update --update-completions 8 --group 1 --completions 8 --prompt-tokens 1 --new-tokens 255",
 }
-STAGE_ARGS["optimizer"] = STAGE_ARGS["update"]
+STAGE_ARGS["optimizer"] = STAGE_ARGS["update"].replace("update ", "update,optimizer ", 1)
 
 
 def stage(item, given, folder):

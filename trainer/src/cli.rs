@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{ArgGroup, Args, Parser, Subcommand};
+use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use rlvr_backends::BackendKind;
 use toml::Value;
 
@@ -490,11 +490,19 @@ pub struct BenchArgs {
     /// CPU threads
     #[arg(long, value_name = "N")]
     pub threads: Option<u32>,
-    /// Completions decoded at once, a measurement each, separated by commas; 0 leaves rollouts out
-    #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "32")]
+    /// What to time, separated by commas; the optimizer comes with an update
+    #[arg(
+        long,
+        value_name = "LIST",
+        value_delimiter = ',',
+        default_value = "rollout,update,optimizer"
+    )]
+    pub stages: Vec<BenchStage>,
+    /// Completions decoded at once, a measurement each, separated by commas
+    #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "32", value_parser = clap::value_parser!(u32).range(1..))]
     pub completions: Vec<u32>,
-    /// Completions of one micro-batch of the update; 0 leaves it out
-    #[arg(long, value_name = "N", default_value_t = 16)]
+    /// Completions of one micro-batch of the update
+    #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..))]
     pub update_completions: u32,
     /// Completions of each prompt
     #[arg(long, value_name = "G", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..))]
@@ -517,6 +525,17 @@ pub struct BenchArgs {
     /// Print one JSON object per line instead of a table
     #[arg(long)]
     pub json: bool,
+}
+
+/// What `trainer bench` times.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum BenchStage {
+    /// Prefill and decode.
+    Rollout,
+    /// Forward and backward pass.
+    Update,
+    /// Norm, clipping and AdamW.
+    Optimizer,
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 //! run it on every backend that is compiled in.
 
 mod draws;
+mod scored;
 
 use std::fmt;
 use std::hint::black_box;
@@ -14,29 +15,25 @@ use std::time::Instant;
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use rlvr_backends::{BackendKind, Precision};
-use rlvr_core::GrpoLossConfig;
 use serde_json::Value;
 
 use self::draws::Draws;
-use crate::batch::Row;
+use self::scored::{Scored, half_precision};
 use crate::bench::peaks::matmul_flops_per_sec;
 use crate::cli::{ConfigArgs, TrainArgs, resolve};
 use crate::commands::train;
 use crate::config::{RecipeText, RunConfig};
 use crate::failure::Failure;
 use crate::groups::requests;
-use crate::optimizer::Optimizer;
 use crate::policy::decoder::Decoder;
 use crate::record::Prompt;
 use crate::rollout::SamplingParams;
 use crate::seed::Stage;
 use crate::session::Session;
 use crate::state::load_decoder;
-use crate::supervised::supervised_row;
-use crate::update::{UpdateSettings, score_rows, update};
 
 /// Keys of the short run, over the recipe `tiny`.
-const SETS: [&str; 9] = [
+const SETS: [&str; 8] = [
     "data.num_problems=200",
     "selection.prompts_per_step=4",
     "rollout.group_size=4",
@@ -45,7 +42,6 @@ const SETS: [&str; 9] = [
     "eval.at_start=false",
     "eval.problems=20",
     "log.completions_per_step=none",
-    "backend.precision=f32",
 ];
 /// Steps of the short run, and those after which it is stopped and resumed.
 const STEPS: u64 = 3;
@@ -128,6 +124,7 @@ pub fn self_test(kind: BackendKind) -> Result<SelfTest, Failure> {
     let device = rlvr_backends::device(kind)?;
     let mut checks = found.against(&expected);
     checks.extend(found_run.against(&expected_run));
+    checks.extend(half_precision(kind, &device)?);
     Ok(SelfTest {
         kind,
         checks,
@@ -139,73 +136,33 @@ pub fn self_test(kind: BackendKind) -> Result<SelfTest, Failure> {
 
 /// What one backend computes from fixed inputs.
 struct Observed {
-    logprobs: Vec<f32>,
-    loss: f64,
-    entropy_sum: f64,
-    grad_norm: f64,
+    scored: Scored,
     greedy: Vec<Vec<u32>>,
     draws: Draws,
 }
 
 impl Observed {
     fn on(kind: BackendKind) -> Result<Self, Failure> {
-        let session = Session::open(config(kind)?)?;
-        let device = session.training_device();
-        let policy = load_decoder(&session.model.folder, &device).map_err(Failure::run)?;
+        let session = Session::open(config(kind, Precision::F32)?)?;
+        let policy = load_decoder(&session.model.folder, &session.device).map_err(Failure::run)?;
         let prompts = &session.data.train[..NUM_PROMPTS];
-        let mut rows = rows(&session, prompts)?;
-        let settings = update_settings(&session);
-        let members: Vec<usize> = (0..rows.len()).collect();
-        let scored = score_rows(&policy.valid(), &rows, &members, &settings, &session.device)
-            .map_err(Failure::run)?;
-        let greedy = greedy(&session, &policy, prompts)?;
-        let loss = GrpoLossConfig {
-            entropy_coef: 0.01,
-            ..GrpoLossConfig::default()
-        };
-        let loss = loss.init().map_err(Failure::run)?;
-        let mut optimizer = Optimizer::new(&session.optimizer_settings());
-        let moved = update(policy, &mut optimizer, &mut rows, &loss, None, &settings);
-        let (_, outcome) = moved.map_err(Failure::run)?;
         Ok(Self {
-            logprobs: scored.concat(),
-            loss: outcome.sums.loss(),
-            entropy_sum: outcome.sums.entropy_sum,
-            grad_norm: outcome.grad_norms.first().copied().unwrap_or(f64::NAN),
-            greedy,
+            scored: Scored::on(&session)?,
+            greedy: greedy(&session, &policy, prompts)?,
             draws: Draws::on(&session.device)?,
         })
     }
 
     fn against(&self, expected: &Self) -> Vec<Check> {
-        let pairs = self.logprobs.iter().zip(&expected.logprobs);
-        let gap = pairs.map(|(a, b)| f64::from((a - b).abs()));
         let same = self.greedy.iter().zip(&expected.greedy);
         let num_different = same.filter(|(a, b)| a != b).count();
-        let mut checks = vec![
-            check(
-                "log-probs, largest difference (nats)",
-                gap.fold(0.0, f64::max),
-                1e-3,
-            ),
-            check(
-                "entropy, relative",
-                relative(self.entropy_sum, expected.entropy_sum),
-                1e-3,
-            ),
-            check("loss, difference", (self.loss - expected.loss).abs(), 1e-4),
-            check(
-                "gradient norm, relative",
-                relative(self.grad_norm, expected.grad_norm),
-                1e-3,
-            ),
-            // A near-tie may fall the other way once.
-            check(
-                "greedy completions that differ, share",
-                num_different as f64 / NUM_PROMPTS as f64,
-                1.0 / NUM_PROMPTS as f64,
-            ),
-        ];
+        let mut checks = self.scored.against(&expected.scored);
+        // A near-tie may fall the other way once.
+        checks.push(check(
+            "greedy completions that differ, share",
+            num_different as f64 / NUM_PROMPTS as f64,
+            1.0 / NUM_PROMPTS as f64,
+        ));
         checks.extend(self.draws.against(&expected.draws));
         checks
     }
@@ -223,8 +180,8 @@ fn relative(found: f64, expected: f64) -> f64 {
     (found - expected).abs() / expected.abs().max(f64::MIN_POSITIVE)
 }
 
-fn config(kind: BackendKind) -> Result<RunConfig, Failure> {
-    let args = train_args(kind, None);
+fn config(kind: BackendKind, precision: Precision) -> Result<RunConfig, Failure> {
+    let args = train_args(kind, precision, None);
     let recipe = RecipeText::find("tiny")?;
     Ok(resolve(
         &recipe,
@@ -233,48 +190,20 @@ fn config(kind: BackendKind) -> Result<RunConfig, Failure> {
     )?)
 }
 
-fn train_args(kind: BackendKind, out: Option<&Path>) -> TrainArgs {
+fn train_args(kind: BackendKind, precision: Precision, out: Option<&Path>) -> TrainArgs {
+    let precision = format!("backend.precision={precision}");
+    let sets = SETS.iter().map(ToString::to_string);
     TrainArgs {
         config: ConfigArgs {
             recipe: Some("tiny".into()),
             backend: Some(kind),
-            sets: SETS.map(String::from).to_vec(),
+            sets: sets.chain([precision]).collect(),
             ..ConfigArgs::default()
         },
         out: out.map(|path| path.display().to_string()),
         steps: Some(STEPS),
         quiet: true,
         ..TrainArgs::default()
-    }
-}
-
-/// Worked solutions with advantages of both signs: the same rows on every backend.
-fn rows(session: &Session, prompts: &[Prompt]) -> Result<Vec<Row>, Failure> {
-    let folder = &session.model.folder;
-    let stop_id = folder.stop_ids.first().copied().unwrap_or(0);
-    let rows = prompts.iter().enumerate().map(|(index, prompt)| {
-        let solution = prompt.solution.as_deref().unwrap_or("");
-        let tokens = folder
-            .tokenizer
-            .encode(solution, false)
-            .map_err(Failure::run)?;
-        let row = supervised_row(prompt, tokens, stop_id).map_err(Failure::run)?;
-        let advantage = if index % 2 == 0 { 1.0 } else { -0.5 };
-        Ok(Row { advantage, ..row })
-    });
-    rows.collect()
-}
-
-fn update_settings(session: &Session) -> UpdateSettings {
-    UpdateSettings {
-        inner_epochs: 1,
-        minibatches: 1,
-        max_tokens_per_microbatch: session.config.update.max_tokens_per_microbatch,
-        scoring: session.scoring(),
-        kl_in_reward: None,
-        seed: session.config.run.seed,
-        step: 0,
-        learning_rate: 1e-4,
     }
 }
 
@@ -342,7 +271,7 @@ fn three_steps(kind: BackendKind) -> Result<(ShortRun, f64), Failure> {
     let started = Instant::now();
     let first = TrainArgs {
         steps: Some(STEPS_BEFORE_RESUME),
-        ..train_args(kind, Some(&out))
+        ..train_args(kind, Precision::F32, Some(&out))
     };
     train::run(&first, train::Kind::Reinforce)?;
     let rest = TrainArgs {

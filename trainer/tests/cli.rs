@@ -371,8 +371,8 @@ fn a_bench_times_every_stage_beside_its_floor() {
         "bench",
         "--shape",
         "tiny",
-        "--completions",
-        "0",
+        "--stages",
+        "update,optimizer",
         "--no-peaks",
     ]);
     let table = String::from_utf8_lossy(&output.stdout);

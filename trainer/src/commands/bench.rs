@@ -8,7 +8,7 @@ use serde::Serialize;
 use crate::bench::load::scoring;
 use crate::bench::peaks::{self, Peaks};
 use crate::bench::{Bench, Load, Measured, optimizer_settings, shapes};
-use crate::cli::{BenchArgs, resolve};
+use crate::cli::{BenchArgs, BenchStage, resolve};
 use crate::config::RecipeText;
 use crate::failure::Failure;
 use crate::gradient::ScoringSettings;
@@ -45,49 +45,47 @@ struct Line<'a> {
 /// # Errors
 /// If a value is impossible, the model cannot be opened, or the device fails.
 pub fn run(args: &BenchArgs, out: &mut dyn Write) -> Result<(), Failure> {
-    let loads = loads(args)?;
+    let is_wanted = |stage| args.stages.contains(&stage);
+    let rollouts: Result<Vec<Load>, Failure> = args
+        .completions
+        .iter()
+        .map(|&count| load(args, "--completions", count))
+        .collect();
+    let (rollouts, update) = (
+        rollouts?,
+        load(args, "--update-completions", args.update_completions)?,
+    );
     let (bench, header) = open(args)?;
     write_header(&header, args.json, out)?;
-    for load in loads.rollouts {
-        for found in bench.rollouts(load)? {
-            write_line(&found, args.json, out)?;
+    if is_wanted(BenchStage::Rollout) {
+        for load in rollouts {
+            for found in bench.rollouts(load)? {
+                write_line(&found, args.json, out)?;
+            }
         }
     }
-    if let Some(load) = loads.update {
-        for found in bench.update(load)? {
+    let with_optimizer = is_wanted(BenchStage::Optimizer);
+    if with_optimizer || is_wanted(BenchStage::Update) {
+        for found in bench.update(update, with_optimizer)? {
             write_line(&found, args.json, out)?;
         }
     }
     Ok(())
 }
 
-struct Loads {
-    rollouts: Vec<Load>,
-    update: Option<Load>,
-}
-
-fn loads(args: &BenchArgs) -> Result<Loads, Failure> {
-    let of = |flag: &str, completions: u32| match completions % args.group {
-        0 => Ok(Load {
-            num_prompts: (completions / args.group) as usize,
-            group: args.group as usize,
-            prompt_tokens: args.prompt_tokens as usize,
-            new_tokens: args.new_tokens as usize,
-        }),
-        _ => Err(Failure::usage(format!(
+/// So many completions in whole groups.
+fn load(args: &BenchArgs, flag: &str, completions: u32) -> Result<Load, Failure> {
+    if !completions.is_multiple_of(args.group) {
+        return Err(Failure::usage(format!(
             "share {completions} completions out to whole groups of {}; change {flag} or --group",
             args.group
-        ))),
-    };
-    let wanted = args.completions.iter().filter(|&&count| count > 0);
-    let rollouts: Result<_, _> = wanted.map(|&count| of("--completions", count)).collect();
-    let update = args.update_completions;
-    Ok(Loads {
-        rollouts: rollouts?,
-        update: match update {
-            0 => None,
-            _ => Some(of("--update-completions", update)?),
-        },
+        )));
+    }
+    Ok(Load {
+        num_prompts: (completions / args.group) as usize,
+        group: args.group as usize,
+        prompt_tokens: args.prompt_tokens as usize,
+        new_tokens: args.new_tokens as usize,
     })
 }
 
