@@ -120,6 +120,17 @@ impl KvCache {
         }
     }
 
+    /// Fills a slot with zeros.
+    pub fn clear_slot(&mut self, slot: usize) {
+        for layer in &mut self.layers {
+            for cache in [&mut layer.keys, &mut layer.values] {
+                let [_, a, b, c] = cache.dims();
+                let zeros = Tensor::zeros([1, a, b, c], (&cache.device(), cache.dtype()));
+                cache.inplace(|all| all.slice_assign([slot..slot + 1, 0..a, 0..b, 0..c], zeros));
+            }
+        }
+    }
+
     /// Copies slot `from` over slot `to`.
     pub fn move_slot(&mut self, from: usize, to: usize) {
         for layer in &mut self.layers {

@@ -85,23 +85,27 @@ impl DecodeWeights {
     /// If there is not one position per token.
     pub fn step(
         &self,
-        tokens: &[u32],
+        tokens: Tensor<1, Int>,
         positions: &[usize],
         rope: &RopeTable,
         cache: &mut KvCache,
     ) -> Tensor<2> {
-        let rows = tokens.len();
+        let [rows] = tokens.dims();
         assert_eq!(positions.len(), rows, "step: one position per token [R]");
-        let device = self.embedding.device();
         let step = cache.step_index(positions);
-        let rotation = rope.rows(positions, &device);
-        let tokens: Vec<i64> = tokens.iter().map(|token| i64::from(*token)).collect();
-        let tokens = Tensor::<1, Int>::from_data(TensorData::new(tokens, [rows]), &device);
+        let rotation = rope.rows(positions, &self.embedding.device());
         let mut x = self.embedding.clone().select(0, tokens);
         for (block, cache) in self.blocks.iter().zip(&mut cache.layers) {
             x = block.step(x, &rotation, cache, &step, self);
         }
         self.logits(norm(&self.norm, x))
+    }
+
+    /// Tokens of the host, for [`DecodeWeights::step`].
+    pub fn upload(&self, tokens: &[u32]) -> Tensor<1, Int> {
+        let tokens: Vec<i64> = tokens.iter().map(|token| i64::from(*token)).collect();
+        let rows = tokens.len();
+        Tensor::from_data(TensorData::new(tokens, [rows]), &self.embedding.device())
     }
 
     /// Logits of final hidden states.
@@ -281,7 +285,8 @@ mod tests {
             for step in 0..85 {
                 let positions = [5 + step, 3 + step];
                 let inputs = [tokens[0][positions[0]], tokens[1][positions[1]]];
-                let logits = values(weights.step(&inputs, &positions, &rope, &mut cache));
+                let logits =
+                    values(weights.step(weights.upload(&inputs), &positions, &rope, &mut cache));
                 for (row, position) in positions.into_iter().enumerate() {
                     assert_close(&logits[row * 48..][..48], &expected[row * 90 + position]);
                 }

@@ -45,9 +45,15 @@ impl<'a> Active<'a> {
         }
     }
 
-    /// The number that the next token is drawn with.
-    pub(super) fn uniform(&mut self) -> f64 {
-        self.stream.uniform_at(self.tokens.len() as u64)
+    /// The number that the next token is drawn with, or the one `ahead` behind it.
+    pub(super) fn uniform(&mut self, ahead: usize) -> f64 {
+        self.stream.uniform_at((self.tokens.len() + ahead) as u64)
+    }
+
+    /// Tokens that it may still take.
+    pub(super) fn most_left(&self, call: &Call<'_>) -> usize {
+        let prompt_tokens = self.request.prompt_tokens.len();
+        call.rules.most_left(prompt_tokens, self.tokens.len())
     }
 
     /// Prompt and completion, if there is a repetition penalty.

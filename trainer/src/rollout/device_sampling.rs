@@ -99,11 +99,24 @@ impl<'a> DeviceSampler<'a> {
         logits: Tensor<2>,
         uniforms: &[f64],
     ) -> Result<Vec<Option<Draw>>, RolloutError> {
-        let [rows, vocab] = logits.dims();
-        assert_eq!(uniforms.len(), rows, "draw: one number per row [R]");
-        if rows == 0 {
+        if logits.dims()[0] == 0 && uniforms.is_empty() {
             return Ok(Vec::new());
         }
+        read_draws(self.draw_unread(logits, uniforms))
+    }
+
+    /// As [`DeviceSampler::draw`], without waiting: what [`read_draws`] reads and [`next_tokens`]
+    /// goes on with.
+    ///
+    /// # Shapes
+    /// - `logits`: `[R, V]`, at least one row; `uniforms`: `[R]`
+    /// - output: `[R, 3]`; token, log-prob and entropy
+    ///
+    /// # Panics
+    /// If there is not one number per row.
+    pub(super) fn draw_unread(&self, logits: Tensor<2>, uniforms: &[f64]) -> Tensor<2> {
+        let [rows, vocab] = logits.dims();
+        assert_eq!(uniforms.len(), rows, "draw: one number per row [R]");
         let uniforms: Vec<f32> = uniforms.iter().map(|&uniform| uniform as f32).collect();
         let uniforms = TensorData::new(uniforms, [rows, 1]);
         let uniforms = Tensor::<2>::from_data(uniforms, (&logits.device(), DType::F32));
@@ -113,16 +126,7 @@ impl<'a> DeviceSampler<'a> {
             let own = |x: &Tensor<2>| x.clone().narrow(0, first, count);
             self.part(own(&logits).cast(FloatDType::F32), own(&uniforms))
         });
-        let values = read(Tensor::cat(parts.collect(), 0))?;
-        let draw = |row: &[f32; 3]| {
-            let &[token, logprob, entropy] = row;
-            (token >= 0.0).then_some(Draw {
-                token: token as u32,
-                logprob,
-                entropy,
-            })
-        };
-        Ok(values.as_chunks().0.iter().map(draw).collect())
+        Tensor::cat(parts.collect(), 0)
     }
 
     /// Token (or [`NO_TOKEN`]), log-prob and entropy, `[R, 3]`, of logits `[R, V]` and uniform
@@ -186,6 +190,35 @@ impl<'a> DeviceSampler<'a> {
         }
         weights
     }
+}
+
+/// The draws of some rows, on the host; nothing for a row with a logit that is not finite.
+///
+/// # Shapes
+/// - `drawn`: `[R, 3]`, of [`DeviceSampler::draw_unread`]
+///
+/// # Errors
+/// If the device fails.
+pub(super) fn read_draws(drawn: Tensor<2>) -> Result<Vec<Option<Draw>>, RolloutError> {
+    let draw = |row: &[f32; 3]| {
+        let &[token, logprob, entropy] = row;
+        (token >= 0.0).then_some(Draw {
+            token: token as u32,
+            logprob,
+            entropy,
+        })
+    };
+    Ok(read(drawn)?.as_chunks().0.iter().map(draw).collect())
+}
+
+/// The tokens of some rows, still on the device: 0 for a row without one.
+///
+/// # Shapes
+/// - `drawn`: `[R, 3]`, of [`DeviceSampler::draw_unread`]
+/// - output: `[R]`
+pub(super) fn next_tokens(drawn: &Tensor<2>) -> Tensor<1, Int> {
+    let tokens = drawn.clone().narrow(1, 0, 1).squeeze_dim::<1>(1);
+    tokens.int().clamp_min(0)
 }
 
 /// Keeps a token if the more likely ones together hold less than `p`; among tied tokens the

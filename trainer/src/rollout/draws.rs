@@ -6,16 +6,19 @@ use burn::tensor::{Int, Tensor, TensorData};
 
 use super::RolloutError;
 use super::active::Active;
+use super::burst::{Rows, burst, uniforms};
 use super::device_sampling::DeviceSampler;
 use super::engine::Call;
 use super::sampling::{Draw, Sampler};
 use super::worker::read;
+use crate::policy::cache::KvCache;
+use crate::policy::rope::RopeTable;
 
 /// Smallest vocabulary and number of rows that are worth several sampling threads.
 const THREADED_VOCAB: usize = 16_384;
 const THREADED_ROWS: usize = 8;
 
-/// Draws tokens and appends them.
+/// Draws tokens.
 pub(super) enum Draws<'a> {
     /// Reads the logits.
     Host {
@@ -25,6 +28,7 @@ pub(super) enum Draws<'a> {
     },
     /// Leaves the logits where they are.
     Device {
+        call: &'a Call<'a>,
         sampler: Box<DeviceSampler<'a>>,
         /// Rows of which logits are made at most.
         most_rows: usize,
@@ -37,6 +41,7 @@ impl<'a> Draws<'a> {
         match call.samples_on_device {
             false => Self::Host { call, secs: 0.0 },
             true => Self::Device {
+                call,
                 sampler: Box::new(DeviceSampler::new(
                     call.params,
                     call.decoder.config().vocab_size,
@@ -55,28 +60,37 @@ impl<'a> Draws<'a> {
         }
     }
 
-    /// A token for every completion; completion `i` reads row `i`. Rows behind are not read.
-    ///
-    /// # Shapes
-    /// - `logits`: `[R, V]`, at least one row per completion
+    /// The draws of one decode step, or of several that are read together: by step, then by row, of
+    /// which those behind the completions are in vain. The cache is written.
     ///
     /// # Errors
-    /// If a logit is not finite or the device fails.
-    pub(super) fn one_each(
+    /// If the device fails.
+    pub(super) fn steps(
         &mut self,
-        logits: Tensor<2>,
-        active: Vec<&mut Active<'_>>,
-    ) -> Result<(), RolloutError> {
+        rows: Rows<'_, '_>,
+        rope: &RopeTable,
+        cache: &mut KvCache,
+    ) -> Result<Vec<Vec<Option<Draw>>>, RolloutError> {
         match self {
             Self::Host { call, secs } => {
+                let weights = &call.weights;
+                let tokens = weights.upload(&rows.tokens);
+                let logits = weights.step(tokens, &rows.positions, rope, cache);
+                let mut active = rows.active;
                 let places: Vec<usize> = (0..active.len()).collect();
-                on_host(call, logits, &places, active, secs)
+                Ok(vec![on_host(call, logits, &places, &mut active, secs)?])
             }
-            Self::Device { sampler, .. } => on_device(sampler, logits, active),
+            Self::Device { call, sampler, .. } => burst(call, sampler, rows, rope, cache),
         }
     }
 
-    /// As [`Draws::one_each`], with completion `i` reading row `places[i]`.
+    /// Appends a token to every completion; completion `i` reads row `places[i]`.
+    ///
+    /// # Shapes
+    /// - `logits`: `[R, V]`
+    ///
+    /// # Errors
+    /// If a logit is not finite or the device fails.
     pub(super) fn at_places(
         &mut self,
         logits: Tensor<2>,
@@ -84,40 +98,41 @@ impl<'a> Draws<'a> {
         mut active: Vec<&mut Active<'_>>,
     ) -> Result<(), RolloutError> {
         let (sampler, most_rows) = match self {
-            Self::Host { call, secs } => return on_host(call, logits, places, active, secs),
-            Self::Device { sampler, most_rows } => (sampler, *most_rows),
+            Self::Host { call, secs } => {
+                let draws = on_host(call, logits, places, &mut active, secs)?;
+                return append(active, draws);
+            }
+            Self::Device {
+                sampler, most_rows, ..
+            } => (sampler, *most_rows),
         };
         for places in places.chunks(most_rows) {
             let rest = active.split_off(places.len());
             let index: Vec<i64> = places.iter().map(|&place| place as i64).collect();
             let index = TensorData::new(index, [places.len()]);
             let index = Tensor::<1, Int>::from_data(index, &logits.device());
-            on_device(sampler, logits.clone().select(0, index), active)?;
+            let uniforms = uniforms(&mut active, 0, places.len());
+            let draws = sampler.draw(logits.clone().select(0, index), &uniforms)?;
+            append(active, draws)?;
             active = rest;
         }
         Ok(())
     }
 }
 
-fn on_device(
-    sampler: &DeviceSampler<'_>,
-    logits: Tensor<2>,
-    mut active: Vec<&mut Active<'_>>,
-) -> Result<(), RolloutError> {
-    let mut uniforms: Vec<f64> = active.iter_mut().map(|active| active.uniform()).collect();
-    uniforms.resize(logits.dims()[0], 0.0);
-    let draws = sampler.draw(logits, &uniforms)?;
+fn append(active: Vec<&mut Active<'_>>, draws: Vec<Option<Draw>>) -> Result<(), RolloutError> {
     let mut pairs = active.into_iter().zip(draws);
     pairs.try_for_each(|(active, draw)| active.push(draw))
 }
 
+/// One draw per completion; completion `i` reads row `places[i]`.
 fn on_host(
     call: &Call<'_>,
     logits: Tensor<2>,
     places: &[usize],
-    mut active: Vec<&mut Active<'_>>,
+    active: &mut [&mut Active<'_>],
     secs: &mut f64,
-) -> Result<(), RolloutError> {
+) -> Result<Vec<Option<Draw>>, RolloutError> {
     let vocab = logits.dims()[1];
     let logits = read(logits)?;
     let start = Instant::now();
@@ -132,8 +147,7 @@ fn on_host(
     };
     let draws = draw_all(call, rows, threads);
     *secs += start.elapsed().as_secs_f64();
-    let mut pairs = active.into_iter().zip(draws);
-    pairs.try_for_each(|(active, draw)| active.push(draw))
+    Ok(draws)
 }
 
 /// One draw per row. Every row is computed by itself, so threads do not change it.
@@ -146,7 +160,7 @@ fn draw_all(
         let mut sampler = Sampler::new(call.params);
         let rows = rows.iter_mut();
         rows.map(|(active, logits)| {
-            let uniform = active.uniform();
+            let uniform = active.uniform(0);
             sampler.draw(logits, active.seen(), uniform)
         })
         .collect()

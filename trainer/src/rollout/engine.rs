@@ -50,6 +50,8 @@ pub(super) struct Call<'a> {
     pub(super) precision: Precision,
     pub(super) sampling_threads: usize,
     pub(super) samples_on_device: bool,
+    /// Decode steps between two reads, at least 1, where samples are drawn on the device.
+    pub(super) steps_per_read: usize,
     /// Decode steps have a few numbers of rows only.
     pub(super) pads_rows: bool,
 }
@@ -148,6 +150,7 @@ impl Engine {
             precision,
             sampling_threads: sampling_threads(slots.len()),
             samples_on_device,
+            steps_per_read: self.rollout.steps_per_read.max(1),
             pads_rows: samples_on_device || !is_host,
         };
         let outputs = run(&call, &slots)?;
@@ -259,6 +262,7 @@ fn total(outputs: &[WorkerOutput], slots: &[usize]) -> RolloutStats {
             .map(|d| d.completion.tokens.len() as u64)
             .sum::<u64>();
         sum.decode_steps += output.decode_steps;
+        sum.decode_reads += output.decode_reads;
         sum.prefill_secs += output.prefill_secs / slots.len() as f64;
         sum.decode_secs += output.decode_secs / slots.len() as f64;
         sum.sampling_secs += output.sampling_secs / slots.len() as f64;

@@ -10,26 +10,29 @@
 //! by position, and the forward pass of a row does not depend on the other rows or on the slot
 //! ([`crate::policy::prefill`] and [`rlvr_backends::kernels::project`] say why). On the CPU in f32 a
 //! completion is therefore the same, token for token and bit for bit in its log-probs, whatever it
-//! is batched with, for any number of slots and workers, on one machine and build. Elsewhere the
-//! numbers drawn with are the same, but a device may round a row differently in another batch, and a
-//! near-tie may then fall another way.
+//! is batched with, for any number of slots, workers and steps per read, on one machine and build.
+//! Elsewhere the numbers drawn with are the same, but a device may round a row differently in
+//! another batch, and a near-tie may then fall another way.
 //!
 //! # Off the CPU
 //!
-//! A decode step must not wait for transfers: tokens are drawn on the device ([`device_sampling`]),
-//! and what is read is three numbers per row. Shapes repeat, so that kernels are not prepared anew
-//! for every step: attended columns and decoded rows are rounded up to a few sizes.
+//! A decode step must not wait for transfers: tokens are drawn on the device ([`device_sampling`])
+//! and go to the next step without passing through the host, which reads three numbers per row and
+//! step, several steps at once (`burst`). A completion that ends meanwhile goes on in vain until
+//! the read, and what was drawn behind its end is dropped. Shapes repeat, so that kernels are not
+//! prepared anew for every step: attended columns and decoded rows are rounded up to a few sizes.
 //!
 //! A step is not captured as a CUDA graph, although Burn has `capture`. A replay runs the recorded
-//! kernels on the recorded buffers and scalars: token, position and column indices, which are
-//! uploaded anew every step here, would have to live in buffers that are written in place, the
-//! cache would have to stay at fixed addresses while Burn's assignments may copy it, and a change of
-//! rows or columns needs a graph of its own. In Burn 0.22.1 a wrong capture is silent: scalars of
-//! the recorded call are replayed for ever (issue 5779), and a closure that was not run before is
-//! not captured at all (issue 5772). Without a GPU to hold a replay against the plain step, what
+//! kernels on the recorded buffers and scalars: position and column indices, which are uploaded
+//! anew every step here, would have to live in buffers that are written in place, the cache would
+//! have to stay at fixed addresses while Burn's assignments may copy it, and a change of rows or
+//! columns needs a graph of its own. In Burn 0.22.1 a wrong capture is silent: scalars of the
+//! recorded call are replayed for ever (issue 5779), and a closure that was not run before is not
+//! captured at all (issue 5772). Without a GPU to hold a replay against the plain step, what
 //! could be gained is not worth tokens that might be wrong.
 
 mod active;
+mod burst;
 pub mod device_sampling;
 mod draws;
 mod engine;
@@ -75,6 +78,10 @@ pub struct RolloutConfig {
     /// and reads three numbers per row, `auto` is `device` except on a CPU. With a repetition
     /// penalty it is always the host.
     pub sampling: SamplingPlace,
+    /// Most decode steps that are read at once where tokens are drawn on the device, which does not
+    /// wait for the host in between; a completion that ends goes on in vain until the read. Changes
+    /// completions no more than `max_slots` does. Without effect where tokens are drawn on the host.
+    pub steps_per_read: usize,
     /// Sampling temperature; 0 is greedy.
     pub temperature: f64,
     /// Keep the k most likely tokens.
@@ -101,6 +108,7 @@ impl Default for RolloutConfig {
             copy_weights: true,
             prefill_tokens: 2048,
             sampling: SamplingPlace::Auto,
+            steps_per_read: 4,
             temperature: 1.0,
             top_k: None,
             top_p: None,
@@ -123,6 +131,7 @@ impl RolloutConfig {
         positive("rollout.max_slots", self.max_slots)?;
         positive("rollout.num_workers", self.num_workers)?;
         positive("rollout.prefill_tokens", self.prefill_tokens)?;
+        positive("rollout.steps_per_read", self.steps_per_read)?;
         if self.kv_budget_bytes == 0 {
             let allowed = "at least the keys and values of one sequence";
             return Err(InvalidValue::new("rollout.kv_budget_bytes", 0, allowed));
@@ -260,11 +269,14 @@ pub struct RolloutStats {
     pub prefill_tokens: u64,
     /// Prompts that were not run because a pool held their keys and values.
     pub num_reused_prompts: u64,
-    /// Tokens that were sampled.
+    /// Tokens of the completions.
     pub decode_tokens: u64,
     /// Forward passes of one token per row, all workers together.
     pub decode_steps: u64,
-    /// Rows of those passes that held a completion, as a fraction of the slots.
+    /// Times that the host waited for what those passes left: once a pass, or every few passes
+    /// where tokens are drawn on the device.
+    pub decode_reads: u64,
+    /// Rows of those passes that held a completion before its end, as a fraction of the slots.
     pub slot_use_frac: f64,
     /// Time in prefill, mean over workers.
     pub prefill_secs: f64,

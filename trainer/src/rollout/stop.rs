@@ -52,6 +52,15 @@ impl<'a> StopRules<'a> {
         }
         (prompt_tokens + tokens.len() >= self.context_tokens).then_some(StopReason::ContextFull)
     }
+
+    /// Tokens until a limit ends a completion that says nothing to end it.
+    pub(super) fn most_left(&self, prompt_tokens: usize, num_tokens: usize) -> usize {
+        let new = self.params.max_new_tokens.saturating_sub(num_tokens);
+        new.min(
+            self.context_tokens
+                .saturating_sub(prompt_tokens + num_tokens),
+        )
+    }
 }
 
 #[cfg(test)]
@@ -82,6 +91,27 @@ mod tests {
         assert_eq!(check(&params, 38, &[0, 1]), Some(StopReason::ContextFull));
         assert_eq!(check(&params, 38, &[0, 7]), Some(StopReason::StopToken));
         assert_eq!(check(&params, 7, &[]), None);
+    }
+
+    #[test]
+    fn a_limit_is_as_far_as_tokens_are_left() {
+        let mut params = RolloutConfig::default().sampling(Vec::new());
+        params.max_new_tokens = 5;
+        let rules = StopRules::new(&params, 40);
+        for prompt_tokens in [1, 34, 35, 36, 39] {
+            for num_tokens in 1..=5.min(40 - prompt_tokens) {
+                let left = rules.most_left(prompt_tokens, num_tokens);
+                let ends = |more| {
+                    let tokens = vec![3; num_tokens + more];
+                    rules.check(prompt_tokens, &tokens, &letters).is_some()
+                };
+                assert!(ends(left), "{prompt_tokens}, {num_tokens}");
+                assert!(
+                    left == 0 || !ends(left - 1),
+                    "{prompt_tokens}, {num_tokens}"
+                );
+            }
+        }
     }
 
     #[test]

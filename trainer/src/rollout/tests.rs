@@ -1,5 +1,6 @@
 //! Tests of the whole engine.
 
+mod burst;
 mod device_sampling;
 mod pool;
 
@@ -420,6 +421,10 @@ fn default_values_are_possible() {
         },
         RolloutConfig {
             prefill_tokens: 0,
+            ..config()
+        },
+        RolloutConfig {
+            steps_per_read: 0,
             ..config()
         },
         RolloutConfig {

@@ -7,9 +7,11 @@ use std::time::Instant;
 use burn::tensor::Tensor;
 
 use super::active::{Active, Done};
+use super::burst::Rows;
 use super::draws::Draws;
 use super::engine::Call;
 use super::prefill::{batches, prompts};
+use super::sampling::Draw;
 use super::{Request, RolloutError};
 use crate::policy::cache::{KvCache, PromptKv};
 use crate::policy::rope::RopeTable;
@@ -24,6 +26,7 @@ pub(super) struct WorkerOutput {
     pub(super) prefill_tokens: u64,
     pub(super) num_reused_prompts: u64,
     pub(super) decode_steps: u64,
+    pub(super) decode_reads: u64,
     pub(super) decode_rows: u64,
     pub(super) prefill_secs: f64,
     pub(super) decode_secs: f64,
@@ -211,27 +214,45 @@ impl<'a> Worker<'a> {
         }
     }
 
-    /// One token for every active slot.
+    /// A token for every active slot, or several before the host reads them.
     fn decode(&mut self, num_active: usize) -> Result<(), RolloutError> {
         let num_rows = match self.call.pads_rows {
             true => bucket(num_active).min(self.slots.len()),
             false => num_active,
         };
-        // Rows without a completion write the first column of a free slot, which a prompt
-        // overwrites before anything reads it.
-        let mut tokens = vec![0; num_rows];
-        let mut positions = vec![0; num_rows];
-        for (row, active) in self.slots.iter().flatten().enumerate() {
-            (tokens[row], positions[row]) = active.last();
+        let rows = Rows::new(self.slots.iter_mut().flatten().collect(), num_rows);
+        let steps = self.draws.steps(rows, &self.rope, &mut self.cache)?;
+        self.output.decode_reads += 1;
+        for draws in &steps {
+            self.append(draws)?;
         }
-        let weights = &self.call.weights;
-        let logits = weights.step(&tokens, &positions, &self.rope, &mut self.cache);
-        let active = self.slots.iter_mut().flatten().collect();
-        self.draws.one_each(logits, active)?;
-        self.retire();
-        self.output.decode_steps += 1;
-        self.output.decode_rows += num_active as u64;
+        self.clear_damaged(&steps, num_active);
         Ok(())
+    }
+
+    /// Appends the draws of one step, row by row, to the completions that have not ended before it.
+    fn append(&mut self, draws: &[Option<Draw>]) -> Result<(), RolloutError> {
+        self.output.decode_steps += 1;
+        for (slot, draw) in self.slots.iter_mut().zip(draws) {
+            if let Some(active) = slot {
+                active.push(*draw)?;
+                self.output.decode_rows += 1;
+            }
+        }
+        self.retire();
+        Ok(())
+    }
+
+    /// Clears the slots whose completion has ended and went on in vain to logits that are not
+    /// finite: so may be the keys and values that led there, and the next completion of the slot
+    /// would be damaged by them where attention reads hidden columns.
+    fn clear_damaged(&mut self, steps: &[Vec<Option<Draw>>], num_active: usize) {
+        for slot in 0..num_active {
+            let is_damaged = steps.iter().any(|draws| draws[slot].is_none());
+            if is_damaged && self.slots[slot].is_none() {
+                self.cache.clear_slot(slot);
+            }
+        }
     }
 
     /// Frees the slots of completions that have ended.

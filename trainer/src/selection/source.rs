@@ -152,6 +152,7 @@ fn add(sum: &mut RolloutStats, call: &RolloutStats) {
         num_reused_prompts: sum.num_reused_prompts + call.num_reused_prompts,
         decode_tokens: sum.decode_tokens + call.decode_tokens,
         decode_steps: sum.decode_steps + call.decode_steps,
+        decode_reads: sum.decode_reads + call.decode_reads,
         slot_use_frac: if all > 0.0 { used / all } else { 0.0 },
         prefill_secs: sum.prefill_secs + call.prefill_secs,
         decode_secs: sum.decode_secs + call.decode_secs,
