@@ -28,6 +28,7 @@ use crate::optimizer::Optimizer;
 use crate::policy::decoder::Decoder;
 use crate::record::Prompt;
 use crate::rollout::SamplingParams;
+use crate::room::MicroBatchLimit;
 use crate::seed::Stage;
 use crate::session::Session;
 use crate::state::load_decoder;
@@ -154,9 +155,17 @@ impl Observed {
         let prompts = &session.data.train[..NUM_PROMPTS];
         let mut rows = rows(&session, prompts)?;
         let settings = update_settings(&session);
-        let members: Vec<usize> = (0..rows.len()).collect();
-        let scored = score_rows(&policy.valid(), &rows, &members, &settings, &session.device)
-            .map_err(Failure::run)?;
+        let views: Vec<&Row> = rows.iter().collect();
+        let mut limit = MicroBatchLimit::new(settings.max_tokens_per_microbatch);
+        let frozen = policy.valid();
+        let scored = score_rows(
+            &frozen,
+            &views,
+            &settings.scoring,
+            &mut limit,
+            &session.device,
+        )
+        .map_err(Failure::run)?;
         let greedy = greedy(&session, &policy, prompts)?;
         let loss = GrpoLossConfig {
             entropy_coef: 0.01,

@@ -18,7 +18,8 @@ use trainer::optimizer::{Optimizer, OptimizerSettings, Schedule, with_stable_ids
 use trainer::policy::config::{Architecture, ModelConfig, RopeScaling};
 use trainer::policy::decoder::Decoder;
 use trainer::record::PromptId;
-use trainer::update::{UpdateOutcome, UpdateSettings, update};
+use trainer::room::MicroBatchLimit;
+use trainer::update::{UpdateOutcome, UpdateSettings, score_rows, update};
 
 fn model() -> ModelConfig {
     ModelConfig {
@@ -371,10 +372,15 @@ fn the_policy_moves_towards_what_was_rewarded() {
 }
 
 fn mean_logprob(rows: &[Row], policy: &Decoder, row: usize) -> f32 {
-    let device = Device::default();
-    let found =
-        trainer::update::score_rows(&policy.valid(), rows, &[row], &settings(), &device).unwrap();
-    found[0].iter().sum::<f32>() / found[0].len() as f32
+    let found = logprobs(&rows[row], policy);
+    found.iter().sum::<f32>() / found.len() as f32
+}
+
+fn logprobs(row: &Row, policy: &Decoder) -> Vec<f32> {
+    let (scoring, mut limit) = (settings().scoring, MicroBatchLimit::new(4096));
+    let (frozen, device) = (policy.valid(), Device::default());
+    let found = score_rows(&frozen, &[row], &scoring, &mut limit, &device);
+    found.unwrap().remove(0)
 }
 
 #[test]
