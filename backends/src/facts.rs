@@ -52,7 +52,7 @@ impl DeviceFacts {
         };
         match kind {
             BackendKind::Cpu | BackendKind::Ndarray => facts,
-            BackendKind::Wgpu | BackendKind::Vulkan => facts.with_graphics(device),
+            BackendKind::Wgpu | BackendKind::Vulkan => facts.with_graphics(kind, device),
             BackendKind::Cuda => facts.with_nvidia(device),
         }
     }
@@ -65,17 +65,31 @@ mod graphics {
 
     use super::*;
 
+    /// In the order in which Burn goes through them; it stops at the first that has a GPU, or takes
+    /// the first that has anything. The same part may answer to several by one name, so the first
+    /// that knows the name is the one in use, and those behind it are not even opened.
+    const INTERFACES: [wgpu::Backends; 4] = [
+        wgpu::Backends::METAL,
+        wgpu::Backends::VULKAN,
+        wgpu::Backends::DX12,
+        wgpu::Backends::GL,
+    ];
+
     impl DeviceFacts {
         /// Adds what wgpu says of the adapter of this name. It tells no size of memory.
-        pub(super) fn with_graphics(self, device: &Device) -> Self {
+        pub(super) fn with_graphics(self, kind: BackendKind, device: &Device) -> Self {
             let Some(identity) = device.identity() else {
                 return self;
             };
-            let found = adapters();
-            let found = found.iter().find(|it| it.get_info().name == identity.name);
+            let interfaces: &[wgpu::Backends] = match kind {
+                BackendKind::Vulkan => &[wgpu::Backends::VULKAN],
+                _ => &INTERFACES,
+            };
+            let mut adapters = interfaces.iter().copied().flat_map(adapters);
+            let found = adapters.find(|it| it.get_info().name == identity.name);
             Self {
                 identity: Some((identity.name.clone(), identity.fingerprint)),
-                driver: found.map(|adapter| words(&adapter.get_info())),
+                driver: found.as_ref().map(|adapter| words(&adapter.get_info())),
                 max_buffer_bytes: found.map(|adapter| {
                     let limits = adapter.limits();
                     let binding = limits.max_storage_buffer_binding_size;
@@ -86,8 +100,8 @@ mod graphics {
         }
     }
 
-    fn adapters() -> Vec<wgpu::Adapter> {
-        let backends = wgpu::Backends::PRIMARY;
+    /// None where the interface has no driver.
+    fn adapters(backends: wgpu::Backends) -> Vec<wgpu::Adapter> {
         let instance = wgpu::Instance::new(wgpu::InstanceDescriptor {
             backends,
             ..wgpu::InstanceDescriptor::new_without_display_handle()
@@ -119,7 +133,7 @@ mod graphics {
 
 #[cfg(not(feature = "wgpu"))]
 impl DeviceFacts {
-    fn with_graphics(self, _: &Device) -> Self {
+    fn with_graphics(self, _: BackendKind, _: &Device) -> Self {
         self
     }
 }

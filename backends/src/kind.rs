@@ -17,7 +17,8 @@ pub enum BackendKind {
     Cpu,
     /// A second, independent CPU implementation, kept to test against while Burn carries it.
     Ndarray,
-    /// WebGPU shaders through wgpu: Vulkan, Metal or DirectX adapters, software ones included.
+    /// WebGPU shaders through wgpu: Vulkan, Metal, DirectX or OpenGL adapters, software ones
+    /// included.
     Wgpu,
     /// SPIR-V on Vulkan adapters: faster than `wgpu` on real GPUs, not fit for software adapters.
     Vulkan,

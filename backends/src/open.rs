@@ -33,11 +33,11 @@ fn sentence(said: String) -> String {
     let known = [
         (
             "AdapterUnavailable",
-            "no GPU and no software driver answers to Vulkan, Metal or DirectX",
+            "no GPU and no software driver answers to Vulkan, Metal, DirectX or OpenGL",
         ),
         (
             "No adapter available",
-            "no GPU and no software driver answers to Vulkan, Metal or DirectX",
+            "no GPU and no software driver answers to Vulkan, Metal, DirectX or OpenGL",
         ),
         (
             "dynamically load the \"cuda\"",

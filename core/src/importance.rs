@@ -131,3 +131,40 @@ pub fn importance_weights(
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::vec::Vec;
+    use burn::tensor::Device;
+
+    /// Old over sampler probabilities of 3, 1.99, 2.01, 0.1 and 1e9; the last lies outside the mask.
+    #[test]
+    fn weights_are_cut_at_two_where_log_probs_differ_by_more_than_ln_2() {
+        let device = Device::default();
+        let ratios = [3f32, 1.99, 2.01, 0.1, 1e9];
+        let sampler = [-1.5, -0.1, -7.0, -3.0, -20.0];
+        let old: Vec<f32> = sampler
+            .iter()
+            .zip(ratios)
+            .map(|(sampler, ratio)| sampler + ratio.ln())
+            .collect();
+        let row = |values: &[f32]| Tensor::<1>::from_floats(values, &device).unsqueeze::<2>();
+        let mask = row(&[1.0, 1.0, 1.0, 1.0, 0.0]).greater_scalar(0.0);
+        let found = importance_weights(
+            row(&old),
+            row(&sampler),
+            mask,
+            ImportanceCorrection {
+                level: ImportanceLevel::Token,
+                bound: ImportanceBound::Truncate { cap: 2.0 },
+            },
+        );
+        let weights: Vec<f32> = found.weights.into_data().iter().collect();
+        for (weight, expected) in weights.iter().zip([2.0, 1.99, 2.0, 0.1, 1.0]) {
+            assert!((weight - expected).abs() < 1e-5, "{weights:?}");
+        }
+        let is_bounded: Vec<bool> = found.is_bounded.into_data().iter().collect();
+        assert_eq!(is_bounded, [true, false, true, false, false]);
+    }
+}

@@ -51,6 +51,12 @@ impl MicroBatchLimit {
         }
     }
 
+    /// What is left of the configured limit after the steps so far.
+    pub fn left(configured: usize, counters: &Counters) -> Self {
+        let left = counters.max_tokens_per_microbatch.unwrap_or(configured);
+        Self::new(left.min(configured))
+    }
+
     /// Runs `attempt` over `rows` with the limit, and again with half of it as long as the device
     /// has no room. What an attempt computes must not be used before it is over, and it has to read
     /// all of it.
@@ -90,10 +96,15 @@ impl MicroBatchLimit {
         Ok(())
     }
 
-    /// Adds it to a step's metrics and, if it was lowered, to what later steps start from.
+    /// Adds it to a step's metrics and to what later passes start from.
     pub fn record(&self, counters: &mut Counters, metrics: &mut StepMetrics) {
         metrics.timing.microbatch_tokens = Some(self.max_tokens as u64);
         metrics.timing.num_oom_retries = Some(self.num_retries as u64);
+        self.keep(counters);
+    }
+
+    /// Later passes start from it, if it was lowered.
+    pub fn keep(&self, counters: &mut Counters) {
         if self.num_retries > 0 {
             counters.max_tokens_per_microbatch = Some(self.max_tokens);
         }
@@ -129,6 +140,61 @@ pub fn with_device_memory<T>(command: impl FnOnce() -> Result<T, Failure>) -> Re
         "go on: {shortage}; lower rollout.kv_budget_bytes, rollout.prefill_tokens or \
          update.max_tokens_per_microbatch, or set memory.budget to what the device has"
     )))
+}
+
+/// A device with room for so many tokens at a time, as far as the passes of this thread go.
+#[cfg(test)]
+pub(crate) mod pretended {
+    use std::cell::Cell;
+
+    use crate::batch::Row;
+
+    thread_local! {
+        static ROOM: Cell<usize> = const { Cell::new(usize::MAX) };
+        static TRIED: Cell<Tried> = const { Cell::new(Tried { num_run: 0, num_refused: 0 }) };
+    }
+
+    /// Micro-batches.
+    #[derive(Clone, Copy, Debug)]
+    pub(crate) struct Tried {
+        /// All of them.
+        pub(crate) num_run: usize,
+        /// Those that found no room.
+        pub(crate) num_refused: usize,
+    }
+
+    /// `work` on a device with room for `tokens`.
+    pub(crate) fn with_room<T>(tokens: usize, work: impl FnOnce() -> T) -> (T, Tried) {
+        struct Restore;
+        impl Drop for Restore {
+            fn drop(&mut self) {
+                ROOM.set(usize::MAX);
+            }
+        }
+        let _restore = Restore;
+        ROOM.set(tokens);
+        TRIED.set(Tried {
+            num_run: 0,
+            num_refused: 0,
+        });
+        (work(), TRIED.get())
+    }
+
+    /// Panics as a backend does when an allocation failed, if `rows` are more than there is room.
+    pub(crate) fn run(rows: &[&Row]) {
+        let tokens: usize = rows.iter().map(|row| row.tokens.len()).sum();
+        let has_room = tokens <= ROOM.get();
+        let before = TRIED.get();
+        TRIED.set(Tried {
+            num_run: before.num_run + 1,
+            num_refused: before.num_refused + usize::from(!has_room),
+        });
+        assert!(
+            has_room,
+            "called `Result::unwrap()` on an `Err` value: An IO error happened\nCaused by:\n  \
+             out of device memory allocating {tokens} bytes\n"
+        );
+    }
 }
 
 #[cfg(test)]
@@ -186,6 +252,8 @@ mod tests {
         // A later step in which all fits changes nothing.
         fitting.record(&mut counters, &mut metrics);
         assert_eq!(counters.max_tokens_per_microbatch, Some(20));
+        let left = |configured| MicroBatchLimit::left(configured, &counters);
+        assert_eq!([left(4096), left(8)], [20, 8].map(MicroBatchLimit::new));
     }
 
     #[test]

@@ -22,10 +22,11 @@ use crate::metrics::{StepMetrics, host_peak_bytes};
 use crate::optimizer::OptimizerSettings;
 use crate::policy::decoder::Decoder;
 use crate::report::live;
+use crate::room::MicroBatchLimit;
 use crate::run_log::RunLog;
 use crate::selection::Plan;
 use crate::session::Session;
-use crate::state::TrainState;
+use crate::state::{Counters, TrainState};
 use crate::summary;
 use crate::update::{UpdateSettings, update};
 
@@ -157,7 +158,7 @@ impl Run<'_> {
 
         self.log.progress.phase("update");
         let updating = Instant::now();
-        let settings = self.update_settings(step, counters.max_tokens_per_microbatch);
+        let settings = self.update_settings(step, self.limit(&counters));
         let Objective::Reinforce(loss) = &mut self.objective else {
             unreachable!("reinforce_step: the objective is GRPO");
         };
@@ -220,15 +221,19 @@ impl Run<'_> {
         ))
     }
 
-    /// How a step's rows become optimizer steps, with micro-batches of the configured limit or of
-    /// what the device's memory left of it.
-    pub fn update_settings(&self, step: u64, limit: Option<usize>) -> UpdateSettings {
+    /// The configured limit of micro-batches, or what the device's memory left of it.
+    pub(crate) fn limit(&self, counters: &Counters) -> MicroBatchLimit {
+        let configured = self.session.config.update.max_tokens_per_microbatch;
+        MicroBatchLimit::left(configured, counters)
+    }
+
+    /// How a step's rows become optimizer steps.
+    fn update_settings(&self, step: u64, limit: MicroBatchLimit) -> UpdateSettings {
         let config = &self.session.config;
-        let configured = config.update.max_tokens_per_microbatch;
         UpdateSettings {
             inner_epochs: config.update.inner_epochs,
             minibatches: config.update.minibatches,
-            max_tokens_per_microbatch: limit.unwrap_or(configured).min(configured),
+            max_tokens_per_microbatch: limit.max_tokens,
             scoring: self.session.scoring(),
             kl_in_reward: config.advantage.kl_in_reward,
             seed: config.run.seed,

@@ -7,7 +7,6 @@ use crate::failure::Failure;
 use crate::gradient::ScoringSettings;
 use crate::metrics::StepMetrics;
 use crate::optimizer::StepOutcome;
-use crate::room::MicroBatchLimit;
 use crate::run::Run;
 use crate::selection::uniform_step;
 use crate::state::TrainState;
@@ -32,9 +31,7 @@ impl Run<'_> {
         self.log.progress.phase("update");
         let rows = self.supervised_rows(counters.step)?;
         let learning_rate = self.optimizer.learning_rate_at(counters.step);
-        let configured = config.update.max_tokens_per_microbatch;
-        let limit = counters.max_tokens_per_microbatch.unwrap_or(configured);
-        let mut limit = MicroBatchLimit::new(limit.min(configured));
+        let mut limit = self.limit(&counters);
         let (policy, outcome) = supervised_step(
             policy,
             &mut optimizer,

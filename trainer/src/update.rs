@@ -199,7 +199,7 @@ fn freeze_old_logprobs(
     let all: Vec<usize> = (0..rows.len()).collect();
     let running = running(rows, &all, context);
     let views: Vec<&Row> = running.iter().map(|&row| &rows[row]).collect();
-    let found = score(frozen, &views, &context.scoring, limit, &context.device)?;
+    let found = score_rows(frozen, &views, &context.scoring, limit, &context.device)?;
     for (row, logprobs) in running.into_iter().zip(found) {
         rows[row].old_logprobs = Some(logprobs);
     }
@@ -215,23 +215,12 @@ fn running(rows: &[Row], members: &[usize], context: &LossContext<'_>) -> Vec<us
         .collect()
 }
 
-/// Log-probs of the completion tokens of `members` under frozen weights, in their order.
+/// Log-probs of the completion tokens of `rows` under frozen weights, in their order. A device that
+/// runs out of memory lowers the limit.
 ///
 /// # Errors
 /// If the device cannot be read, or has no room for a single completion.
 pub fn score_rows(
-    frozen: &Decoder,
-    rows: &[Row],
-    members: &[usize],
-    settings: &UpdateSettings,
-    device: &Device,
-) -> Result<Vec<Vec<f32>>, UpdateError> {
-    let views: Vec<&Row> = members.iter().map(|&row| &rows[row]).collect();
-    let mut limit = MicroBatchLimit::new(settings.max_tokens_per_microbatch);
-    score(frozen, &views, &settings.scoring, &mut limit, device)
-}
-
-fn score(
     frozen: &Decoder,
     rows: &[&Row],
     scoring: &ScoringSettings,
@@ -242,6 +231,8 @@ fn score(
         let mut found = vec![Vec::new(); rows.len()];
         for batch in microbatches(rows, most) {
             let batch_rows: Vec<&Row> = batch.iter().map(|&row| rows[row]).collect();
+            #[cfg(test)]
+            crate::room::pretended::run(&batch_rows);
             let tensors = MicroBatch::new(&batch_rows, device);
             let packed = logprobs(frozen, &tensors, scoring).try_into_vec_as::<f32>()?;
             for (row, values) in batch.into_iter().zip(tensors.split(&packed)) {
@@ -278,7 +269,7 @@ fn minibatch_gradients(
     for batch in microbatches(rows, max_tokens) {
         let batch_rows: Vec<&Row> = batch.iter().map(|&row| rows[row]).collect();
         #[cfg(test)]
-        tests::device_of_little_memory(&batch_rows);
+        crate::room::pretended::run(&batch_rows);
         num_tokens += batch_rows.iter().map(|row| row.tokens.len()).sum::<usize>();
         let part = microbatch_gradients(policy, &batch_rows, context, denominators)?;
         frozen_secs += part.frozen_secs;
@@ -303,29 +294,11 @@ fn minibatch_gradients(
 
 #[cfg(test)]
 mod tests {
-    use std::cell::Cell;
-
     use super::*;
     use crate::optimizer::{OptimizerSettings, Schedule, with_stable_ids};
     use crate::policy::decoder::tests::tiny_config;
+    use crate::room::pretended::with_room;
     use rlvr_core::GrpoLossConfig;
-
-    thread_local! {
-        /// Tokens of a micro-batch that the pretended device has room for.
-        static ROOM: Cell<usize> = const { Cell::new(usize::MAX) };
-        static NUM_RUN: Cell<usize> = const { Cell::new(0) };
-    }
-
-    /// Panics as a backend does when an allocation failed, if `rows` are more than there is room.
-    pub(super) fn device_of_little_memory(rows: &[&Row]) {
-        let tokens: usize = rows.iter().map(|row| row.tokens.len()).sum();
-        NUM_RUN.set(NUM_RUN.get() + 1);
-        assert!(
-            tokens <= ROOM.get(),
-            "called `Result::unwrap()` on an `Err` value: An IO error happened\nCaused by:\n  \
-             out of device memory allocating {tokens} bytes\n"
-        );
-    }
 
     fn rows() -> Vec<Row> {
         let row = |index: usize| {
@@ -347,8 +320,8 @@ mod tests {
         (0..12).map(row).collect()
     }
 
-    /// One step with room for so many tokens: weights, outcome, old log-probs.
-    fn step(room: usize, minibatches: usize) -> (Vec<f32>, UpdateOutcome, Vec<Row>) {
+    /// One step: weights, outcome, old log-probs.
+    fn step(minibatches: usize) -> (Vec<f32>, UpdateOutcome, Vec<Row>) {
         let device = crate::test_device().autodiff();
         let policy = with_stable_ids(Decoder::init(&tiny_config(), 3, &device));
         let mut optimizer = Optimizer::new(&OptimizerSettings {
@@ -382,9 +355,7 @@ mod tests {
             ..GrpoLossConfig::default()
         };
         let (loss, mut rows) = (loss.init().unwrap(), rows());
-        ROOM.set(room);
         let moved = update(policy, &mut optimizer, &mut rows, &loss, None, &settings);
-        ROOM.set(usize::MAX);
         let (policy, outcome) = moved.unwrap();
         let head = policy.head_weight().inner();
         (head.try_into_vec_as::<f32>().unwrap(), outcome, rows)
@@ -393,12 +364,13 @@ mod tests {
     #[test]
     fn a_device_out_of_memory_gets_the_same_gradient_in_smaller_pieces() {
         for minibatches in [1, 3] {
-            let (whole, expected, rows) = step(usize::MAX, minibatches);
+            let (whole, expected, rows) = step(minibatches);
             assert_eq!(expected.limit, MicroBatchLimit::new(4096));
-            let before = NUM_RUN.get();
-            let (cut, found, cut_rows) = step(25, minibatches);
+            let (found, tried) = with_room(25, || step(minibatches));
+            let (cut, found, cut_rows) = found;
             assert!(found.limit.num_retries > 0 && found.limit.max_tokens < 25);
-            assert!(NUM_RUN.get() - before > minibatches + found.limit.num_retries);
+            assert_eq!(tried.num_refused, found.limit.num_retries);
+            assert!(tried.num_run > minibatches + tried.num_refused);
             let pairs = found.grad_norms.iter().zip(&expected.grad_norms);
             for (found, expected) in pairs {
                 assert!((found / expected - 1.0).abs() < 1e-5, "{found}, {expected}");
@@ -432,7 +404,8 @@ mod tests {
 
     #[test]
     fn a_completion_that_does_not_fit_ends_the_step() {
-        let error = std::panic::catch_unwind(|| step(4, 1)).expect_err("no room for five tokens");
+        let error = std::panic::catch_unwind(|| with_room(4, || step(1)));
+        let error = error.map(drop).expect_err("no room for five tokens");
         let text = error.downcast_ref::<String>().expect("the error of unwrap");
         assert!(text.contains("NoRoom"), "{text}");
     }

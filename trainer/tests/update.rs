@@ -8,6 +8,7 @@ use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::activation::log_softmax;
 use burn::tensor::{Device, Gradients, Tensor, TensorData};
 use rlvr_backends::Precision;
+use rlvr_core::importance::{ImportanceBound, ImportanceCorrection, ImportanceLevel};
 use rlvr_core::{
     Aggregation, ClipGradient, ClipLevel, GrpoLoss, GrpoLossConfig, KlClip, KlEstimator, KlPenalty,
     LossKl,
@@ -18,7 +19,8 @@ use trainer::optimizer::{Optimizer, OptimizerSettings, Schedule, with_stable_ids
 use trainer::policy::config::{Architecture, ModelConfig, RopeScaling};
 use trainer::policy::decoder::Decoder;
 use trainer::record::PromptId;
-use trainer::update::{UpdateOutcome, UpdateSettings, update};
+use trainer::room::MicroBatchLimit;
+use trainer::update::{UpdateOutcome, UpdateSettings, score_rows, update};
 
 fn model() -> ModelConfig {
     ModelConfig {
@@ -371,10 +373,52 @@ fn the_policy_moves_towards_what_was_rewarded() {
 }
 
 fn mean_logprob(rows: &[Row], policy: &Decoder, row: usize) -> f32 {
-    let device = Device::default();
-    let found =
-        trainer::update::score_rows(&policy.valid(), rows, &[row], &settings(), &device).unwrap();
-    found[0].iter().sum::<f32>() / found[0].len() as f32
+    let found = logprobs(&rows[row], policy);
+    found.iter().sum::<f32>() / found.len() as f32
+}
+
+fn logprobs(row: &Row, policy: &Decoder) -> Vec<f32> {
+    let (scoring, mut limit) = (settings().scoring, MicroBatchLimit::new(4096));
+    let (frozen, device) = (policy.valid(), Device::default());
+    let found = score_rows(&frozen, &[row], &scoring, &mut limit, &device);
+    found.unwrap().remove(0)
+}
+
+/// Completions to whose tokens the policy gives so many times the sampler's probability: at 1.999 the
+/// correction that half precision has by default is whole, at 3 it is 2.
+#[test]
+fn a_gap_of_more_than_ln_2_counts_as_ln_2() {
+    let truncate = GrpoLossConfig {
+        importance: Some(ImportanceCorrection {
+            level: ImportanceLevel::Token,
+            bound: ImportanceBound::Truncate { cap: 2.0 },
+        }),
+        ..GrpoLossConfig::default()
+    };
+    let (ratios, weights) = ([1.999, 3.0, 1.0, 0.1], [1.999, 2.0, 1.0, 0.1]);
+    let (mut corrected, mut weighed) = (rows(), rows());
+    let mut num_cut = 0;
+    for (place, row) in corrected.iter_mut().enumerate() {
+        let shift = f64::ln(ratios[place % 4]) as f32;
+        let logprobs = logprobs(&rows()[place], &policy());
+        row.sampler_logprobs = logprobs.iter().map(|logprob| logprob - shift).collect();
+        weighed[place].advantage *= weights[place % 4];
+        if row.advantage != 0.0 && place % 4 == 1 {
+            num_cut += row.num_completion_tokens();
+        }
+    }
+    let (_, corrected) = run(&mut corrected, truncate, &settings());
+    let (_, weighed) = run(&mut weighed, GrpoLossConfig::default(), &settings());
+    close(corrected.grad_norms[0], weighed.grad_norms[0], 1e-5);
+    close(corrected.sums.loss(), weighed.sums.loss(), 1e-5);
+    close(
+        corrected.sums.importance_bounded_tokens,
+        num_cut as f64,
+        0.0,
+    );
+    let (_, plain) = run(&mut rows(), GrpoLossConfig::default(), &settings());
+    let change = corrected.grad_norms[0] / plain.grad_norms[0];
+    assert!(change > 1.1, "{change}");
 }
 
 #[test]

@@ -13,6 +13,7 @@ use burn::module::Module;
 use rlvr_core::ClipLevel;
 use serde::{Deserialize, Serialize};
 
+use crate::batch::Row;
 use crate::config::InvalidValue;
 use crate::config::range::at_least;
 use crate::failure::Failure;
@@ -23,6 +24,7 @@ use crate::record::{Group, Prompt, PromptId};
 use crate::report::fresh_statistics::fresh_statistics;
 use crate::report::live;
 use crate::report::run_files::Additions;
+use crate::room::MicroBatchLimit;
 use crate::run::{Objective, Run};
 use crate::seed::{Stage, stream};
 use crate::state::{TrainState, load_decoder};
@@ -144,13 +146,16 @@ impl Run<'_> {
         };
         let reference = kept.or(loaded.as_ref());
         let reference = reference.filter(|_| section.reference);
-        let mut lines = Vec::new();
+        let (mut lines, mut limit) = (Vec::new(), self.limit(&state.counters));
         for (set, prompts) in [
             (PromptSet::HeldOut, self.held_out_sample()),
             (PromptSet::Train, self.trained_sample()?),
         ] {
-            lines.extend(self.fresh_lines(step, set, prompts, &policy, reference)?);
+            let found = self.fresh_lines(step, set, prompts, &policy, reference, &mut limit)?;
+            lines.extend(found);
         }
+        limit.keep(&mut state.counters);
+        self.log.warn(limit.warning(step));
         for line in &lines {
             self.log.fresh(line)?;
         }
@@ -224,6 +229,7 @@ impl Run<'_> {
         prompts: Vec<Prompt>,
         policy: &Decoder,
         reference: Option<&Decoder>,
+        limit: &mut MicroBatchLimit,
     ) -> Result<Vec<FreshLine>, Failure> {
         let (session, config) = (self.session, &self.session.config);
         if prompts.is_empty() {
@@ -245,10 +251,10 @@ impl Run<'_> {
             .grade(prompts, output.completions)
             .map_err(Failure::run)?;
         let rows = scoring_rows(&groups);
-        let sums = |decoder: &Decoder| -> Result<Vec<f64>, UpdateError> {
-            let members: Vec<usize> = (0..rows.len()).collect();
-            let settings = self.update_settings(step, None);
-            let found = score_rows(decoder, &rows, &members, &settings, &session.device)?;
+        let views: Vec<&Row> = rows.iter().collect();
+        let mut sums = |decoder: &Decoder| -> Result<Vec<f64>, UpdateError> {
+            let scoring = session.scoring();
+            let found = score_rows(decoder, &views, &scoring, limit, &session.device)?;
             Ok(found.iter().map(|values| sum(values)).collect())
         };
         let policy_sums = sums(policy).map_err(Failure::run)?;
@@ -320,4 +326,48 @@ fn visited(path: &Path) -> Result<BTreeSet<PromptId>, LogError> {
         found.insert(record.map_err(damaged)?.prompt_id);
     }
     Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::cli::{ConfigArgs, TrainArgs};
+    use crate::commands::train;
+    use crate::room::pretended::with_room;
+
+    #[test]
+    fn scoring_starts_from_what_the_step_left_of_the_limit() {
+        let folder = tempfile::tempdir().unwrap();
+        let out = folder.path().join("run");
+        let sets = [
+            "data.num_problems=100",
+            "eval.problems=4",
+            "eval.at_start=false",
+            "selection.prompts_per_step=8",
+            "rollout.group_size=4",
+            "report.prompts=8",
+            "report.samples=4",
+        ];
+        let args = TrainArgs {
+            config: ConfigArgs {
+                recipe: Some("tiny".into()),
+                sets: sets.map(String::from).to_vec(),
+                ..ConfigArgs::default()
+            },
+            out: Some(out.display().to_string()),
+            steps: Some(1),
+            quiet: true,
+            ..TrainArgs::default()
+        };
+        let (ended, tried) = with_room(300, || train::run(&args, train::Kind::Reinforce));
+        ended.unwrap();
+        let metrics = std::fs::read_to_string(out.join("metrics.jsonl")).unwrap();
+        let step: serde_json::Value =
+            serde_json::from_str(metrics.lines().last().unwrap()).unwrap();
+        let num_retries = step["timing"]["num_oom_retries"].as_u64().unwrap();
+        assert!(num_retries > 0, "{step}");
+        assert_eq!(tried.num_refused as u64, num_retries);
+        let fresh = std::fs::read_to_string(out.join("fresh.jsonl")).unwrap();
+        let has = |set: &str| fresh.contains(&format!("\"set\":\"{set}\""));
+        assert!(has("held_out") && has("train"), "{fresh}");
+    }
 }

@@ -10,6 +10,7 @@ use crate::batch::Row;
 use crate::failure::Failure;
 use crate::optimizer::Optimizer;
 use crate::record::Prompt;
+use crate::room::MicroBatchLimit;
 use crate::session::Session;
 use crate::state::load_decoder;
 use crate::supervised::supervised_row;
@@ -29,8 +30,11 @@ impl Scored {
         let policy = load_decoder(&session.model.folder, &device).map_err(Failure::run)?;
         let mut rows = rows(session, &session.data.train[..NUM_PROMPTS])?;
         let settings = update_settings(session);
-        let members: Vec<usize> = (0..rows.len()).collect();
-        let scored = score_rows(&policy.valid(), &rows, &members, &settings, &session.device)
+        let views: Vec<&Row> = rows.iter().collect();
+        let mut limit = MicroBatchLimit::new(settings.max_tokens_per_microbatch);
+        let frozen = policy.valid();
+        let scoring = &settings.scoring;
+        let scored = score_rows(&frozen, &views, scoring, &mut limit, &session.device)
             .map_err(Failure::run)?;
         let loss = GrpoLossConfig {
             entropy_coef: 0.01,
