@@ -52,9 +52,11 @@ class Clock:
             raise RuntimeError("skipped: the time was over")
         with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
             process = subprocess.Popen([str(word) for word in command], stdout=out, stderr=err, env=environment())
+            was_stopped = False
             try:
                 process.wait(limit)
             except subprocess.TimeoutExpired:
+                was_stopped = True
                 process.send_signal(stop)
                 try:
                     process.wait(20)
@@ -65,8 +67,10 @@ class Clock:
             text, words = out.read(), err.read()
         if echo:
             print(text.rstrip(), flush=True)
-        if process.returncode not in (0, 130) and not (text and process.returncode == -signal.SIGKILL):
-            raise RuntimeError((words.strip() or f"stopped after {limit:.0f} s").splitlines()[-1])
+        if was_stopped and not text:
+            raise RuntimeError(f"stopped after {limit:.0f} s")
+        if process.returncode != 0 and not was_stopped:
+            raise RuntimeError((words.strip() or f"it ended with {process.returncode} and no word").splitlines()[-1])
         return text
 
 
@@ -191,7 +195,8 @@ def gsm8k(given, clock):
     command += ["--backend", given.backend, "--steps", given.steps, "--out", out, "--quiet"]
     for value in (*RUN_SETS, *given.set):
         command += ["--set", value]
-    clock.run(command, stop=signal.SIGINT)
+    # A run prints nothing with --quiet; stopped, it ends its step and saves.
+    attempt("run", {}, lambda: clock.run(command, stop=signal.SIGINT))
     steps = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     curve = [(step["step"], step["reward_mean"], step["timing"]["step_secs"], step["eval_accuracy"]) for step in steps]
     rewards = ", ".join(f"{reward:.2f}" for _, reward, _, _ in curve)
