@@ -15,6 +15,7 @@ import json
 import os
 import pathlib
 import signal
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -199,10 +200,11 @@ def gsm8k(given, clock):
     attempt("run", {}, lambda: clock.run(command, stop=signal.SIGINT))
     steps = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     curve = [(step["step"], step["reward_mean"], step["timing"]["step_secs"], step["eval_accuracy"]) for step in steps]
-    rewards = ", ".join(f"{reward:.2f}" for _, reward, _, _ in curve)
+    # Null in the row of an evaluation before the first step.
+    rewards = ", ".join(f"{reward:.2f}" for _, reward, _, _ in curve if reward is not None)
     accuracy = ", ".join(f"{value:.3f} at step {step}" for step, _, _, value in curve if value is not None)
-    secs = sorted(step[2] for step in curve)
-    print(f"GSM8K: {len(curve)} steps, {secs[len(secs) // 2]:.2f} s a step in the middle, accuracy {accuracy}")
+    secs = [secs for _, reward, secs, _ in curve if reward is not None and secs is not None]
+    print(f"GSM8K: {len(secs)} steps, {statistics.median(secs):.2f} s a step in the median, accuracy {accuracy}")
     print(f"reward per step: {rewards}", flush=True)
     return {"run": str(out), "steps": steps}
 
