@@ -127,7 +127,7 @@ fn scores_in_f32_are_exact_and_in_bf16_have_the_roundings_of_the_definition() {
 }
 
 /// Products in bf16 leave a gradient a few percent longer or shorter than the exact one, as chance
-/// has it: a twentieth of the tokens carry nine tenths of it, and their scores move together with
+/// has it: a tenth of the tokens carry nine tenths of it, and their scores move together with
 /// the rounded weights. Over 16 samples (`precision_golden.py --survey 16`) the mean of `ln size`
 /// was -0.008 with a standard error of 0.007 by the definition, 0.007 and 0.010 by PyTorch's
 /// autocast; one sample strays by 0.027 and 0.042. So a size is held to that of the definition, not
