@@ -1,10 +1,16 @@
 //! What was typed. Clap types only: nothing here reads a file or opens a device.
 
+mod machine;
+mod theory;
+
 use std::path::PathBuf;
 
-use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgGroup, Args, Parser, Subcommand};
 use rlvr_backends::BackendKind;
 use toml::Value;
+
+pub use machine::{BenchArgs, BenchStage, DoctorArgs};
+pub use theory::{BoundsArgs, CertifyArgs, PlanArgs, ReportArgs, RewardModelArgs};
 
 use crate::config::{ConfigError, Layers, RecipeText, RunConfig};
 
@@ -341,201 +347,6 @@ pub struct GradeArgs {
     /// Policy switches, such as verifier.percent=exact
     #[arg(long = "set", value_name = "SECTION.KEY=VALUE")]
     pub sets: Vec<String>,
-}
-
-/// The flags of `trainer report`.
-#[derive(Clone, Debug, PartialEq, Args)]
-pub struct ReportArgs {
-    /// Run directory; report.json and report.html are written there
-    #[arg(long, value_name = "DIR")]
-    pub run: PathBuf,
-    /// Policies compared on the held-out problems, if they chose this one
-    #[arg(long, value_name = "N")]
-    pub candidates: Option<u64>,
-    /// Size of the class of policies, such as bits times 0.6931: certifies training problems
-    #[arg(long, value_name = "NATS")]
-    pub nats: Option<f64>,
-    /// Failure probability instead of the run's report.delta
-    #[arg(long, value_name = "DELTA")]
-    pub delta: Option<f64>,
-    /// Print JSON instead of a table
-    #[arg(long)]
-    pub json: bool,
-}
-
-/// The flags of `trainer bounds`.
-#[derive(Clone, Debug, PartialEq, Args)]
-#[command(group(ArgGroup::new("statistics").required(true).args(["input", "from_verl"])))]
-pub struct BoundsArgs {
-    /// Statistics as JSON, see the README; `-` reads standard input
-    #[arg(long, value_name = "FILE")]
-    pub input: Option<PathBuf>,
-    /// Instead, the newest validation rollouts in verl's trainer.validation_data_dir
-    #[arg(long, value_name = "DIR")]
-    pub from_verl: Option<PathBuf>,
-    /// With --from-verl: policies compared on those prompts, if they chose this one
-    #[arg(long, value_name = "N", conflicts_with = "input", value_parser = clap::value_parser!(u64).range(1..))]
-    pub candidates: Option<u64>,
-    /// Print a table instead of JSON
-    #[arg(long)]
-    pub table: bool,
-}
-
-/// The flags of `trainer certify`.
-#[derive(Clone, Debug, PartialEq, Args)]
-pub struct CertifyArgs {
-    /// Where values come from; the default recipe is `tiny-certify`.
-    #[command(flatten)]
-    pub config: ConfigArgs,
-    /// Prompts to train and certify on
-    #[arg(long, value_name = "N", default_value_t = 2000, value_parser = clap::value_parser!(u32).range(2..))]
-    pub prompts: u32,
-    /// Bits of each multiplier
-    #[arg(long, value_name = "B", default_value_t = 4, value_parser = clap::value_parser!(u32).range(2..=i64::from(crate::adapter::MAX_BITS)))]
-    pub bits: u32,
-    /// Failure probability of the certificate
-    #[arg(long, value_name = "DELTA", default_value_t = 0.05)]
-    pub delta: f64,
-    /// Print JSON instead of a table
-    #[arg(long)]
-    pub json: bool,
-}
-
-/// The flags of `trainer reward-model`.
-#[derive(Clone, Debug, Default, PartialEq, Args)]
-pub struct RewardModelArgs {
-    /// Where values come from.
-    #[command(flatten)]
-    pub config: ConfigArgs,
-    /// Folder of the reward model
-    #[arg(long, value_name = "DIR")]
-    pub out: PathBuf,
-    /// Print JSON instead of a table
-    #[arg(long)]
-    pub json: bool,
-}
-
-/// The flags of `trainer plan`: what is not given is read from a run.
-#[derive(Clone, Debug, PartialEq, Args)]
-#[command(group(ArgGroup::new("budget").required(true).args(["budget_secs", "budget_tokens", "budget_completions"])))]
-pub struct PlanArgs {
-    /// Run directory with measured variances and costs
-    #[arg(long, value_name = "DIR")]
-    pub run: Option<PathBuf>,
-    /// Budget in seconds
-    #[arg(long, value_name = "S")]
-    pub budget_secs: Option<f64>,
-    /// Budget in prompt and completion tokens
-    #[arg(long, value_name = "N")]
-    pub budget_tokens: Option<f64>,
-    /// Budget in completions
-    #[arg(long, value_name = "N")]
-    pub budget_completions: Option<f64>,
-    /// Variance between prompts of their expected reward
-    #[arg(long, value_name = "V")]
-    pub variance_prompts: Option<f64>,
-    /// Variance of a reward given its prompt
-    #[arg(long, value_name = "V")]
-    pub variance_rollouts: Option<f64>,
-    /// Cost of reading a prompt, in the unit of the budget
-    #[arg(long, value_name = "C")]
-    pub prefill: Option<f64>,
-    /// Cost of a completion, in the unit of the budget
-    #[arg(long, value_name = "C")]
-    pub decode: Option<f64>,
-    /// Cost of a preference pair, if the reward is learned
-    #[arg(long, value_name = "C", requires = "pair_slope")]
-    pub pair_cost: Option<f64>,
-    /// Reward-shift term times the root of the number of pairs
-    #[arg(long, value_name = "G", requires = "pair_cost")]
-    pub pair_slope: Option<f64>,
-    /// Failure probability of the certified half-widths
-    #[arg(long, value_name = "DELTA", default_value_t = 0.05)]
-    pub delta: f64,
-    /// Print JSON instead of a table
-    #[arg(long)]
-    pub json: bool,
-}
-
-/// The flags of `trainer doctor`.
-#[derive(Clone, Debug, Default, PartialEq, Args)]
-pub struct DoctorArgs {
-    /// Print the table of all metrics instead
-    #[arg(long)]
-    pub metrics: bool,
-    /// Print the names of the embedded recipes instead
-    #[arg(long, conflicts_with = "metrics")]
-    pub recipes: bool,
-    /// Hold every working backend, or that of --backend, against the CPU; minutes on a new GPU
-    #[arg(long, conflicts_with_all = ["metrics", "recipes"])]
-    pub self_test: bool,
-    /// The backend of the self-test
-    #[arg(long, value_name = "NAME", requires = "self_test")]
-    pub backend: Option<BackendKind>,
-}
-
-/// The flags of `trainer bench`.
-#[derive(Clone, Debug, PartialEq, Args)]
-#[command(group(ArgGroup::new("what").args(["model", "shape"])))]
-pub struct BenchArgs {
-    /// Shape with random weights: tiny, small, smollm2-135m or qwen2.5-0.5b
-    #[arg(long, value_name = "NAME", default_value = "smollm2-135m")]
-    pub shape: String,
-    /// Instead, the weights of a model folder, hub id, or `embedded`
-    #[arg(long, value_name = "DIR|ID")]
-    pub model: Option<String>,
-    /// What to compute on
-    #[arg(long, value_name = "NAME", default_value_t)]
-    pub backend: BackendKind,
-    /// CPU threads
-    #[arg(long, value_name = "N")]
-    pub threads: Option<u32>,
-    /// What to time, separated by commas; the optimizer comes with an update
-    #[arg(
-        long,
-        value_name = "LIST",
-        value_delimiter = ',',
-        default_value = "rollout,update,optimizer"
-    )]
-    pub stages: Vec<BenchStage>,
-    /// Completions decoded at once, a measurement each, separated by commas
-    #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "32", value_parser = clap::value_parser!(u32).range(1..))]
-    pub completions: Vec<u32>,
-    /// Completions of one micro-batch of the update
-    #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..))]
-    pub update_completions: u32,
-    /// Completions of each prompt
-    #[arg(long, value_name = "G", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..))]
-    pub group: u32,
-    /// Tokens of each prompt
-    #[arg(long, value_name = "N", default_value_t = 128, value_parser = clap::value_parser!(u32).range(1..))]
-    pub prompt_tokens: u32,
-    /// Tokens of each completion
-    #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..))]
-    pub new_tokens: u32,
-    /// Timed runs of each stage, after a first one that prepares kernels
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
-    pub repeats: u32,
-    /// Do not measure what the device can do at most
-    #[arg(long)]
-    pub no_peaks: bool,
-    /// Sections rollout, update and backend, such as backend.precision=f32
-    #[arg(long = "set", value_name = "SECTION.KEY=VALUE")]
-    pub sets: Vec<String>,
-    /// Print one JSON object per line instead of a table
-    #[arg(long)]
-    pub json: bool,
-}
-
-/// What `trainer bench` times.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum BenchStage {
-    /// Prefill and decode.
-    Rollout,
-    /// Forward and backward pass.
-    Update,
-    /// Norm, clipping and AdamW.
-    Optimizer,
 }
 
 #[cfg(test)]
