@@ -388,5 +388,16 @@ fn a_bench_times_every_stage_beside_its_floor() {
         &["bench", "--completions", "12"],
         &["12", "groups of 8", "--group"],
     );
+    // A load that is not run need not fit.
+    let only = [
+        "bench",
+        "--shape",
+        "tiny",
+        "--stages",
+        "rollout",
+        "--no-peaks",
+    ];
+    let output = trainer(&[&only[..], &["--group", "32"]].concat());
+    assert!(output.status.success(), "{}", words(&output));
     refused(&["bench", "--set", "rollout.top_q=1"], &["rollout.top_q"]);
 }

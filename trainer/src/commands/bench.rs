@@ -46,27 +46,24 @@ struct Line<'a> {
 /// If a value is impossible, the model cannot be opened, or the device fails.
 pub fn run(args: &BenchArgs, out: &mut dyn Write) -> Result<(), Failure> {
     let is_wanted = |stage| args.stages.contains(&stage);
-    let rollouts: Result<Vec<Load>, Failure> = args
-        .completions
-        .iter()
+    let with_optimizer = is_wanted(BenchStage::Optimizer);
+    let with_update = with_optimizer || is_wanted(BenchStage::Update);
+    let counts = args.completions.iter();
+    let counts = counts.filter(|_| is_wanted(BenchStage::Rollout));
+    let rollouts: Result<Vec<Load>, Failure> = counts
         .map(|&count| load(args, "--completions", count))
         .collect();
-    let (rollouts, update) = (
-        rollouts?,
-        load(args, "--update-completions", args.update_completions)?,
-    );
+    let update = with_update.then(|| load(args, "--update-completions", args.update_completions));
+    let (rollouts, update) = (rollouts?, update.transpose()?);
     let (bench, header) = open(args)?;
     write_header(&header, args.json, out)?;
-    if is_wanted(BenchStage::Rollout) {
-        for load in rollouts {
-            for found in bench.rollouts(load)? {
-                write_line(&found, args.json, out)?;
-            }
+    for load in rollouts {
+        for found in bench.rollouts(load)? {
+            write_line(&found, args.json, out)?;
         }
     }
-    let with_optimizer = is_wanted(BenchStage::Optimizer);
-    if with_optimizer || is_wanted(BenchStage::Update) {
-        for found in bench.update(update, with_optimizer)? {
+    if let Some(load) = update {
+        for found in bench.update(load, with_optimizer)? {
             write_line(&found, args.json, out)?;
         }
     }
