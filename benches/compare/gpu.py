@@ -117,16 +117,14 @@ def table_row(*cells):
 
 def compare(given, clock, found, shape):
     """Rollouts at each number of completions, the update, and what a step of each number would take."""
+    table_row(*COLUMNS)
+    table_row(*["---"] * len(COLUMNS))
     for completions in given.completions:
         name = f"{shape}, rollouts of {completions}"
         mine = attempt(name, found, lambda: ours(given, clock, shape, "rollout", completions))
         other = attempt(f"{name}, generate", found, lambda: theirs(given, clock, "generate", shape, completions))
         if mine:
-            header, rows = mine
-            if completions == given.completions[0]:
-                print(f"{shape}: {json.dumps(header)}", flush=True)
-                table_row(*COLUMNS)
-                table_row(*["---"] * len(COLUMNS))
+            rows = mine[1]
             prefill, decode = rows["prefill"], rows["decode"]
             secs = prefill["median_secs"] + decode["median_secs"]
             show(f"{name}: prefill", prefill, None)
@@ -149,11 +147,12 @@ def update(given, clock, found, shape):
         f"{name}, PyTorch", found, lambda: theirs(given, clock, "update", shape, given.update_completions)
     )
     if mine:
-        rows = mine[1]
+        header, rows = mine
         show(name, rows["update"], other)
         show(f"{shape}, optimizer", rows["optimizer"], other and {"secs": other["optimizer_secs"]})
         for completions in given.completions:
             whole_step(given, found, shape, completions, rows, other)
+        print(f"\n{shape}: {json.dumps(header)}\n", flush=True)
 
 
 def whole_step(given, found, shape, completions, rows, other):

@@ -62,6 +62,15 @@ pub fn open_model(spec: &str) -> Result<OpenModel, Failure> {
     })
 }
 
+/// The device that records gradients, as the configuration says what is kept for them.
+pub fn training_device(device: &Device, config: &RunConfig) -> Device {
+    let device = device.clone().autodiff();
+    match config.update.gradient_checkpointing {
+        true => device.gradient_checkpointing(),
+        false => device,
+    }
+}
+
 /// Prompts of a run.
 #[derive(Clone, Debug, Default)]
 pub struct RunData {
@@ -185,12 +194,7 @@ impl Session {
 
     /// The device that records gradients.
     pub fn training_device(&self) -> Device {
-        let device = self.device.clone().autodiff();
-        if self.config.update.gradient_checkpointing {
-            device.gradient_checkpointing()
-        } else {
-            device
-        }
+        training_device(&self.device, &self.config)
     }
 
     /// How completions are sampled in training.

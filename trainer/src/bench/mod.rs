@@ -50,8 +50,6 @@ pub struct Bench {
     pub rollout: RolloutConfig,
     /// How log-probs are computed.
     pub scoring: ScoringSettings,
-    /// The rule of the optimizer.
-    pub optimizer: OptimizerSettings,
     /// How often a stage is timed, after a first time that is told apart.
     pub repeats: usize,
     /// What the device can do at most, if it was measured.
@@ -179,8 +177,9 @@ impl Bench {
         let rows = load.rows(self.policy.config().vocab_size);
         let rows: Vec<&Row> = rows.iter().collect();
         let batch = MicroBatch::new(&rows, &device);
-        let mut optimizer = Optimizer::new(&self.optimizer);
-        let rate = self.optimizer.learning_rate;
+        let settings = optimizer_settings();
+        let mut optimizer = Optimizer::new(&settings);
+        let rate = settings.learning_rate;
         let (mut update_secs, mut optimizer_secs) = (Vec::new(), Vec::new());
         for _ in 0..=self.repeats {
             let started = Instant::now();
@@ -288,7 +287,6 @@ mod tests {
                 ..RolloutConfig::default()
             },
             scoring: scoring(Precision::F32),
-            optimizer: optimizer_settings(),
             repeats: 2,
             peaks: Some(peaks),
         }

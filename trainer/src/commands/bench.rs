@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::bench::load::scoring;
 use crate::bench::peaks::{self, Peaks};
-use crate::bench::{Bench, Load, Measured, optimizer_settings, shapes};
+use crate::bench::{Bench, Load, Measured, shapes};
 use crate::cli::{BenchArgs, BenchStage, resolve};
 use crate::config::RecipeText;
 use crate::failure::Failure;
@@ -15,7 +15,7 @@ use crate::gradient::ScoringSettings;
 use crate::optimizer::with_stable_ids;
 use crate::policy::decoder::Decoder;
 use crate::rollout::memory::num_weights;
-use crate::session::open_model;
+use crate::session::{open_model, training_device};
 use crate::state::load_decoder;
 
 /// What is measured, on what.
@@ -93,10 +93,7 @@ fn open(args: &BenchArgs) -> Result<(Bench, Header<'_>), Failure> {
     let config = resolve(&defaults(), &args.sets, Vec::new())?;
     let device = rlvr_backends::device(args.backend)?;
     let precision = config.backend.precision.resolve(args.backend, &device)?;
-    let training_device = match config.update.gradient_checkpointing {
-        true => device.clone().autodiff().gradient_checkpointing(),
-        false => device.clone().autodiff(),
-    };
+    let training_device = training_device(&device, &config);
     let policy = match &args.model {
         Some(spec) => {
             let model = open_model(spec)?;
@@ -128,7 +125,6 @@ fn open(args: &BenchArgs) -> Result<(Bench, Header<'_>), Failure> {
             max_logits_bytes: config.update.max_logits_bytes,
             ..scoring(precision)
         },
-        optimizer: optimizer_settings(),
         repeats: args.repeats as usize,
         peaks,
     };
