@@ -9,10 +9,14 @@ use std::hint::black_box;
 use burn::tensor::activation::log_softmax;
 use burn::tensor::{Device, Distribution, Int, Tensor};
 use criterion::{Criterion, SamplingMode, Throughput, criterion_group, criterion_main};
-use rlvr_core::{Precision, token_scores, token_scores_backward};
+use rlvr_core::{Precision, ScoringSettings, token_scores, token_scores_backward};
 
-/// Budget of one chunk of logits in the benchmarked chunked path.
-const CHUNK_BYTES: usize = 32 << 20;
+/// The chunked path's settings.
+const SETTINGS: ScoringSettings = ScoringSettings {
+    temperature: 1.0,
+    max_logits_bytes: 32 << 20,
+    precision: Precision::F32,
+};
 
 /// Packed completion tokens and an output head.
 struct Load {
@@ -52,23 +56,9 @@ impl Load {
 /// The path of the trainer: two passes in chunks, no tape.
 fn chunked(hidden: &Tensor<2>, head: &Tensor<2>, targets: &Tensor<1, Int>) -> f32 {
     let (hidden, head, targets) = (hidden.clone(), head.clone(), targets.clone());
-    let scores = token_scores(
-        hidden.clone(),
-        head.clone(),
-        targets.clone(),
-        CHUNK_BYTES,
-        Precision::F32,
-    );
+    let scores = token_scores(hidden.clone(), head.clone(), targets.clone(), &SETTINGS);
     let (grad, none) = (scores.logprobs.ones_like(), scores.entropies.zeros_like());
-    let grads = token_scores_backward(
-        hidden,
-        head,
-        targets,
-        grad,
-        Some(none),
-        CHUNK_BYTES,
-        Precision::F32,
-    );
+    let grads = token_scores_backward(hidden, head, targets, grad, Some(none), &SETTINGS);
     let total = scores.logprobs.sum() + grads.hidden.sum() + grads.head.sum();
     total.into_scalar::<f32>()
 }

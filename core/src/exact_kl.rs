@@ -13,9 +13,8 @@ use core::ops::Range;
 
 use burn::tensor::Tensor;
 
-use crate::head::{ChunkLogits, Head, HeadGradients, chunks, rows_per_chunk, stack_columns};
+use crate::head::{ChunkLogits, Head, HeadGradients, ScoringSettings, stack_columns};
 use crate::mask::as_float;
-use crate::precision::Precision;
 use crate::shape::expect_axis;
 
 /// Exact KL per position and what the clip did to it.
@@ -54,7 +53,8 @@ pub struct HeadPair {
 /// bias = sum_v p_v (clip(l_v) - l_v)
 /// ```
 ///
-/// p the policy, q the reference; the logits' products are computed in `precision`. Clipped KL regularisation: Tang, Chen, He, arXiv 2602.21765.
+/// p the policy, q the reference, both at the settings' temperature; the logits' products are
+/// computed in their precision. Clipped KL regularisation: Tang, Chen, He, arXiv 2602.21765.
 ///
 /// Gradient: none flows; [`exact_kl_backward`] computes it. Autodiff of the inputs is dropped.
 ///
@@ -66,17 +66,11 @@ pub struct HeadPair {
 /// # Panics
 ///
 /// If M or V differ between policy and reference, or the widths within one of them.
-pub fn exact_kl(
-    heads: HeadPair,
-    tau: Option<f64>,
-    max_chunk_bytes: usize,
-    precision: Precision,
-) -> ExactKl {
-    let pair = Pair::new(heads, precision);
-    let chunk_rows = rows_per_chunk(pair.policy.vocab_size(), max_chunk_bytes);
+pub fn exact_kl(heads: HeadPair, tau: Option<f64>, settings: &ScoringSettings) -> ExactKl {
+    let pair = Pair::new(heads, settings);
     let (mut values, mut fracs) = (Vec::new(), Vec::new());
     let (mut biases, mut excesses) = (Vec::new(), Vec::new());
-    for rows in chunks(pair.policy.num_rows(), chunk_rows) {
+    for rows in pair.policy.chunks() {
         let (probs, log_ratio) = pair.chunk(rows);
         let (clipped, is_inside) = clip(log_ratio.clone(), tau);
         let moved = clipped.clone() - log_ratio;
@@ -103,6 +97,9 @@ pub fn exact_kl(
 /// dKL/dz_v = p_v (c_v - KL) + p_v (m_v - sum_u p_u m_u)
 /// ```
 ///
+/// and z the logits over the temperature, as in
+/// [`token_scores_backward`](crate::logprob::token_scores_backward).
+///
 /// Without a clip the second term vanishes. A clipped entry's log-ratio passes no gradient, its
 /// probability does.
 ///
@@ -118,10 +115,9 @@ pub fn exact_kl_backward(
     heads: HeadPair,
     grad_values: Tensor<1>,
     tau: Option<f64>,
-    max_chunk_bytes: usize,
-    precision: Precision,
+    settings: &ScoringSettings,
 ) -> HeadGradients {
-    let pair = Pair::new(heads, precision);
+    let pair = Pair::new(heads, settings);
     let num_rows = pair.policy.num_rows();
     expect_axis(
         "grad_values",
@@ -130,8 +126,8 @@ pub fn exact_kl_backward(
         "policy_hidden",
         num_rows,
     );
-    let grad_values: Tensor<2> = grad_values.inner().unsqueeze_dim(1);
-    pair.policy.pull_back(max_chunk_bytes, |rows| {
+    let grad_values = settings.over_temperature(grad_values.inner().unsqueeze_dim::<2>(1));
+    pair.policy.pull_back(|rows| {
         let grad = grad_values.clone().slice([rows.clone()]);
         let (probs, log_ratio) = pair.chunk(rows);
         let (clipped, is_inside) = clip(log_ratio, tau);
@@ -149,9 +145,9 @@ struct Pair {
 }
 
 impl Pair {
-    fn new(heads: HeadPair, precision: Precision) -> Self {
-        let policy = Head::new(heads.policy_hidden, heads.policy_head, precision);
-        let reference = Head::new(heads.ref_hidden, heads.ref_head, precision);
+    fn new(heads: HeadPair, settings: &ScoringSettings) -> Self {
+        let policy = Head::new(heads.policy_hidden, heads.policy_head, settings);
+        let reference = Head::new(heads.ref_hidden, heads.ref_head, settings);
         let (num_rows, vocab_size) = (policy.num_rows(), policy.vocab_size());
         expect_axis(
             "ref_hidden",

@@ -9,6 +9,32 @@ use burn::tensor::{DType, Tensor};
 use crate::precision::Precision;
 use crate::shape::expect_axis;
 
+/// How log-probs are made of hidden states and a head weight.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ScoringSettings {
+    /// Logits are divided by this, as when sampling: after their product, in 32 bits or more. Above
+    /// 0.
+    pub temperature: f64,
+    /// No `[rows, V]` tensor larger than this is made, unless a single row is.
+    pub max_logits_bytes: usize,
+    /// What matrix products are computed in, forwards and backwards.
+    pub precision: Precision,
+}
+
+impl ScoringSettings {
+    /// `x / temperature`, without a pass over it at 1.
+    ///
+    /// Logits on the way forward. On the way back the loss's gradient with respect to log-probs and
+    /// other scores of a row, which that of its logits is linear in: `[M]`, not `[M, V]`.
+    pub fn over_temperature<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
+        if self.temperature == 1.0 {
+            x
+        } else {
+            x.mul_scalar(1.0 / self.temperature)
+        }
+    }
+}
+
 /// Gradients with respect to the two inputs of the output head.
 #[derive(Clone, Debug)]
 pub struct HeadGradients {
@@ -27,7 +53,7 @@ pub fn rows_per_chunk(vocab_size: usize, max_chunk_bytes: usize) -> usize {
 }
 
 /// The row ranges `0..num_rows` is worked through in.
-pub(crate) fn chunks(num_rows: usize, chunk_rows: usize) -> impl Iterator<Item = Range<usize>> {
+fn chunks(num_rows: usize, chunk_rows: usize) -> impl Iterator<Item = Range<usize>> {
     (0..num_rows)
         .step_by(chunk_rows)
         .map(move |start| start..(start + chunk_rows).min(num_rows))
@@ -39,10 +65,10 @@ pub(crate) fn chunks(num_rows: usize, chunk_rows: usize) -> impl Iterator<Item =
 pub(crate) struct Head {
     hidden: Tensor<2>,
     weight: Tensor<2>,
-    precision: Precision,
+    settings: ScoringSettings,
 }
 
-/// Softmax statistics of one chunk of rows.
+/// Softmax statistics of one chunk of rows, z its logits divided by the temperature.
 pub(crate) struct ChunkLogits {
     /// `z - max z` of each row, `[r, V]`.
     pub shifted: Tensor<2>,
@@ -56,12 +82,13 @@ impl Head {
     /// # Panics
     ///
     /// If the widths of `hidden` `[M, D]` and `weight` `[V, D]` differ.
-    pub fn new(hidden: Tensor<2>, weight: Tensor<2>, precision: Precision) -> Self {
+    pub fn new(hidden: Tensor<2>, weight: Tensor<2>, settings: &ScoringSettings) -> Self {
         expect_axis("head", "D", weight.dims()[1], "hidden", hidden.dims()[1]);
+        let operand = |x: Tensor<2>| settings.precision.operand(at_least_f32(x.inner()));
         Self {
-            hidden: precision.operand(at_least_f32(hidden.inner())),
-            weight: precision.operand(at_least_f32(weight.inner())),
-            precision,
+            hidden: operand(hidden),
+            weight: operand(weight),
+            settings: *settings,
         }
     }
 
@@ -73,6 +100,12 @@ impl Head {
         self.weight.dims()[0]
     }
 
+    /// The row ranges that the rows are worked through in.
+    pub fn chunks(&self) -> impl Iterator<Item = Range<usize>> + use<> {
+        let chunk_rows = rows_per_chunk(self.vocab_size(), self.settings.max_logits_bytes);
+        chunks(self.num_rows(), chunk_rows)
+    }
+
     /// Softmax statistics of the rows `rows`.
     ///
     /// `log_sum` comes from the largest probability, `max p = 1 / sum_j exp(z_j - max z)`, which
@@ -80,9 +113,9 @@ impl Head {
     pub fn chunk(&self, rows: Range<usize>) -> ChunkLogits {
         let hidden = self.hidden.clone().slice([rows]);
         let weight = self.weight.clone().transpose();
-        let logits = self.precision.matmul(hidden, weight);
+        let logits = self.settings.precision.matmul(hidden, weight);
         let max = logits.clone().max_dim(1);
-        let shifted = logits - max;
+        let shifted = self.settings.over_temperature(logits - max);
         let probs = softmax(shifted.clone(), 1);
         let log_sum = probs.clone().max_dim(1).log().neg();
         ChunkLogits {
@@ -92,21 +125,17 @@ impl Head {
         }
     }
 
-    /// Pulls gradients with respect to the logits back to hidden states and head weight.
+    /// Pulls gradients with respect to the logits, as the product gives them, back to hidden states
+    /// and head weight.
     ///
     /// `logit_gradient(rows)` gives `[r, V]` for one chunk; the head's gradient is summed in
     /// place over the chunks.
-    pub fn pull_back(
-        &self,
-        max_chunk_bytes: usize,
-        logit_gradient: impl Fn(Range<usize>) -> Tensor<2>,
-    ) -> HeadGradients {
-        let [num_rows, width] = self.hidden.dims();
-        let (device, precision) = (self.hidden.device(), self.precision);
-        let chunk_rows = rows_per_chunk(self.vocab_size(), max_chunk_bytes);
+    pub fn pull_back(&self, logit_gradient: impl Fn(Range<usize>) -> Tensor<2>) -> HeadGradients {
+        let [_, width] = self.hidden.dims();
+        let (device, precision) = (self.hidden.device(), self.settings.precision);
         let mut hidden_parts = Vec::new();
         let mut head: Option<Tensor<2>> = None;
-        for rows in chunks(num_rows, chunk_rows) {
+        for rows in self.chunks() {
             let d_logits = precision.operand(logit_gradient(rows.clone()));
             let hidden = self.hidden.clone().slice([rows]);
             let part = precision.matmul(d_logits.clone().transpose(), hidden);

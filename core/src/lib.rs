@@ -61,7 +61,7 @@ pub use entropy::entropy;
 pub use error::ConfigError;
 pub use exact_kl::{ExactKl, HeadPair, exact_kl, exact_kl_backward};
 pub use grpo::{GrpoBatch, GrpoLoss, GrpoLossConfig, GrpoLossOutput};
-pub use head::{HeadGradients, rows_per_chunk};
+pub use head::{HeadGradients, ScoringSettings, rows_per_chunk};
 pub use importance::{
     ImportanceBound, ImportanceCorrection, ImportanceLevel, ImportanceWeights, importance_weights,
 };

@@ -7,15 +7,14 @@
 //! [`inject`](crate::inject::inject) puts back into the trunk's graph.
 //!
 //! Rows are packed completion tokens: row m holds the hidden state *before* token `targets[m]`.
-//! For a sampling temperature other than one, divide the hidden states by it before both calls
-//! (and the returned gradient of the hidden states after).
+//! Both calls take the temperature of sampling. Dividing the hidden states by it instead would be
+//! another distribution in half precision: it comes before their rounding, the sampler's after it.
 
 use alloc::vec::Vec;
 
 use burn::tensor::{IndexingUpdateOp, Int, Tensor};
 
-use crate::head::{Head, HeadGradients, chunks, rows_per_chunk, stack_columns};
-use crate::precision::Precision;
+use crate::head::{Head, HeadGradients, ScoringSettings, stack_columns};
 use crate::shape::expect_axis;
 
 /// Log-probabilities and entropies of packed tokens.
@@ -30,11 +29,11 @@ pub struct TokenScores {
 /// Log-probability of each target token and entropy of each row's distribution; not aggregated.
 ///
 /// ```text
-/// z = hidden head^T,  log p_j = z_j - log sum_k exp z_k
+/// z = hidden head^T / temperature,  log p_j = z_j - log sum_k exp z_k
 /// logprob = log p_target,   entropy = - sum_j p_j log p_j
 /// ```
 ///
-/// The product is computed in `precision`, all that follows in 32 bits or more.
+/// The product is computed in the settings' precision, all that follows in 32 bits or more.
 ///
 /// Gradient: none flows; [`token_scores_backward`] computes it. Autodiff of the inputs is
 /// dropped.
@@ -53,15 +52,13 @@ pub fn token_scores(
     hidden: Tensor<2>,
     head: Tensor<2>,
     targets: Tensor<1, Int>,
-    max_chunk_bytes: usize,
-    precision: Precision,
+    settings: &ScoringSettings,
 ) -> TokenScores {
-    let head = Head::new(hidden, head, precision);
+    let head = Head::new(hidden, head, settings);
     expect_axis("targets", "M", targets.dims()[0], "hidden", head.num_rows());
     let targets = targets.inner();
-    let chunk_rows = rows_per_chunk(head.vocab_size(), max_chunk_bytes);
     let (mut logprobs, mut entropies) = (Vec::new(), Vec::new());
-    for rows in chunks(head.num_rows(), chunk_rows) {
+    for rows in head.chunks() {
         let chunk = head.chunk(rows.clone());
         let target = targets.clone().slice([rows]).unsqueeze_dim(1);
         logprobs.push(chunk.shifted.clone().gather(1, target) - chunk.log_sum.clone());
@@ -87,14 +84,13 @@ pub fn token_logprobs(
     hidden: Tensor<2>,
     head: Tensor<2>,
     targets: Tensor<1, Int>,
-    max_chunk_bytes: usize,
-    precision: Precision,
+    settings: &ScoringSettings,
 ) -> Tensor<1> {
-    let head = Head::new(hidden, head, precision);
+    let head = Head::new(hidden, head, settings);
     expect_axis("targets", "M", targets.dims()[0], "hidden", head.num_rows());
     let targets = targets.inner();
-    let chunk_rows = rows_per_chunk(head.vocab_size(), max_chunk_bytes);
-    let parts = chunks(head.num_rows(), chunk_rows)
+    let parts = head
+        .chunks()
         .map(|rows| {
             let chunk = head.chunk(rows.clone());
             let target = targets.clone().slice([rows]).unsqueeze_dim(1);
@@ -116,12 +112,11 @@ pub fn token_logprobs(
 pub fn token_entropies(
     hidden: Tensor<2>,
     head: Tensor<2>,
-    max_chunk_bytes: usize,
-    precision: Precision,
+    settings: &ScoringSettings,
 ) -> Tensor<1> {
-    let head = Head::new(hidden, head, precision);
-    let chunk_rows = rows_per_chunk(head.vocab_size(), max_chunk_bytes);
-    let parts = chunks(head.num_rows(), chunk_rows)
+    let head = Head::new(hidden, head, settings);
+    let parts = head
+        .chunks()
         .map(|rows| head.chunk(rows).into_entropy())
         .collect();
     stack_columns(parts, &head)
@@ -134,10 +129,11 @@ pub fn token_entropies(
 ///
 /// ```text
 /// dL/dz_j = g (1[j = target] - p_j) - h p_j (log p_j + H)
-/// dL/dhidden = dL/dz head,   dL/dhead = (dL/dz)^T hidden
+/// dL/dhidden = dL/dz head / temperature,   dL/dhead = (dL/dz)^T hidden / temperature
 /// ```
 ///
-/// (softmax minus one-hot; the second term is the derivative of `H = - sum_j p_j log p_j`).
+/// (softmax minus one-hot; the second term is the derivative of `H = - sum_j p_j log p_j`). `dL/dz`
+/// is divided before it is rounded for the products.
 ///
 /// Gradient: this is one; nothing flows through it.
 ///
@@ -156,10 +152,9 @@ pub fn token_scores_backward(
     targets: Tensor<1, Int>,
     grad_logprobs: Tensor<1>,
     grad_entropies: Option<Tensor<1>>,
-    max_chunk_bytes: usize,
-    precision: Precision,
+    settings: &ScoringSettings,
 ) -> HeadGradients {
-    let head = Head::new(hidden, head, precision);
+    let head = Head::new(hidden, head, settings);
     let num_rows = head.num_rows();
     expect_axis("targets", "M", targets.dims()[0], "hidden", num_rows);
     expect_axis(
@@ -173,9 +168,10 @@ pub fn token_scores_backward(
         expect_axis("grad_entropies", "M", grad.dims()[0], "hidden", num_rows);
     }
     let targets: Tensor<2, Int> = targets.inner().unsqueeze_dim(1);
-    let grad_logprobs: Tensor<2> = grad_logprobs.inner().unsqueeze_dim(1);
-    let grad_entropies: Option<Tensor<2>> = grad_entropies.map(|g| g.inner().unsqueeze_dim(1));
-    head.pull_back(max_chunk_bytes, |rows| {
+    let slope = |grad: Tensor<1>| settings.over_temperature(grad.inner().unsqueeze_dim::<2>(1));
+    let grad_logprobs = slope(grad_logprobs);
+    let grad_entropies = grad_entropies.map(slope);
+    head.pull_back(|rows| {
         let chunk = head.chunk(rows.clone());
         let grad = grad_logprobs.clone().slice([rows.clone()]);
         let target = targets.clone().slice([rows.clone()]);

@@ -7,7 +7,6 @@ use rlvr_core::advantage::{AdvantageConfig, Baseline, Degenerate, Scale, group_a
 use rlvr_core::aggregate::{Aggregation, Denominators};
 use rlvr_core::grpo::{GrpoBatch, GrpoLossConfig};
 use rlvr_core::kl::{ClipGradient, ClipLevel, KlClip, KlPenalty, LossKl};
-use rlvr_core::precision::Precision;
 use rlvr_core::surrogate::Surrogate;
 use support::{assert_near, from_vec, mask_from_vec, numbers};
 
@@ -20,8 +19,7 @@ fn no_rows_give_no_scores_and_a_zero_gradient() {
         hidden(),
         head(),
         support::ints(&[]),
-        1 << 20,
-        Precision::F32,
+        &support::scoring(1 << 20),
     );
     assert_eq!(
         (scores.logprobs.dims(), scores.entropies.dims()),
@@ -35,8 +33,7 @@ fn no_rows_give_no_scores_and_a_zero_gradient() {
         targets,
         none.clone(),
         None,
-        1 << 20,
-        Precision::F32,
+        &support::scoring(1 << 20),
     );
     assert_eq!(grads.hidden.dims(), [0, 4]);
     assert_eq!(numbers(&grads.head), vec![0.0; 24]);
@@ -51,8 +48,7 @@ fn large_logits_stay_exact() {
         hidden,
         head,
         support::ints(&[2, 1]),
-        1 << 20,
-        Precision::F32,
+        &support::scoring(1 << 20),
     );
     // Row 0: logits 1e4, -1e4, 9999 (to f32): log p = -1 - log(1 + 1/e); row 1 is certain.
     let expected = -1.0 - (1.0 + (-1.0_f64).exp()).ln();

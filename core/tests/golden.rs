@@ -11,18 +11,20 @@ use rlvr_core::kl::{KlEstimator, KlTerms, estimate, kl_terms};
 use rlvr_core::logprob::{token_entropies, token_logprobs, token_scores, token_scores_backward};
 use rlvr_core::mask::{fill_outside, masked_sum};
 use rlvr_core::penalty::{penalty_to_go, sequence_penalties, token_penalties};
-use rlvr_core::precision::Precision;
 use rlvr_core::ratio::{ratio, sequence_log_ratio};
 use rlvr_core::surrogate::surrogate;
-use rlvr_core::{entropy, group_advantages, inject};
+use rlvr_core::{ScoringSettings, entropy, group_advantages, inject};
 use rlvr_fixtures::core_golden::{self, GrpoCase, GrpoGolden};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use support::{assert_close, assert_golden, flags, ints, mask, numbers, tensor, tracked};
+use support::{assert_close, assert_golden, flags, ints, mask, numbers, scoring, tensor, tracked};
 
-/// Row budgets: every row alone, chunks of three and a rest, everything at once.
-fn chunk_bytes(vocab_size: usize) -> [usize; 3] {
-    [1, 3 * 4 * vocab_size + 3, usize::MAX]
+/// Each case with each row budget: every row alone, chunks of three and a rest, everything at once.
+fn each_in_chunks<T>(cases: &[T], vocab_size: usize) -> impl Iterator<Item = (&T, usize)> {
+    let budgets = [1, 3 * 4 * vocab_size + 3, usize::MAX];
+    cases
+        .iter()
+        .flat_map(move |case| budgets.map(|bytes| (case, bytes)))
 }
 
 fn config<T: DeserializeOwned>(value: &Value) -> T {
@@ -41,54 +43,42 @@ fn log_probs_and_entropies_with_gradients_in_every_chunk_size() {
     let golden = core_golden::logprob();
     let (hidden, head) = (tensor::<2>(&golden.hidden), tensor::<2>(&golden.head));
     let targets = ints(&golden.targets);
-    for bytes in chunk_bytes(head.dims()[0]) {
-        let scores = token_scores(
-            hidden.clone(),
-            head.clone(),
-            targets.clone(),
-            bytes,
-            Precision::F32,
-        );
-        assert_golden("logprobs", &scores.logprobs, &golden.logprobs);
-        assert_golden("entropies", &scores.entropies, &golden.entropies);
-        let alone = token_logprobs(
-            hidden.clone(),
-            head.clone(),
-            targets.clone(),
-            bytes,
-            Precision::F32,
-        );
-        assert_golden("logprobs alone", &alone, &golden.logprobs);
-        let alone = token_entropies(hidden.clone(), head.clone(), bytes, Precision::F32);
-        assert_golden("entropies alone", &alone, &golden.entropies);
+    let inputs = || (hidden.clone(), head.clone(), targets.clone());
+    let vocab_size = head.dims()[0];
+    for (case, bytes) in each_in_chunks(&golden.cases, vocab_size) {
+        let settings = ScoringSettings {
+            temperature: case.temperature,
+            ..scoring(bytes)
+        };
+        let (h, w, t) = inputs();
+        let scores = token_scores(h, w, t, &settings);
+        assert_golden("logprobs", &scores.logprobs, &case.logprobs);
+        assert_golden("entropies", &scores.entropies, &case.entropies);
+        let (h, w, t) = inputs();
+        let alone = token_logprobs(h, w, t, &settings);
+        assert_golden("logprobs alone", &alone, &case.logprobs);
+        let (h, w, _) = inputs();
+        let alone = token_entropies(h, w, &settings);
+        assert_golden("entropies alone", &alone, &case.entropies);
 
         let backward = |grad_entropies| {
+            let (h, w, t) = inputs();
             let grad_logprobs = tensor(&golden.grad_logprobs);
-            let (hidden, head) = (hidden.clone(), head.clone());
-            let targets = targets.clone();
-            token_scores_backward(
-                hidden,
-                head,
-                targets,
-                grad_logprobs,
-                grad_entropies,
-                bytes,
-                Precision::F32,
-            )
+            token_scores_backward(h, w, t, grad_logprobs, grad_entropies, &settings)
         };
         let both = backward(Some(tensor(&golden.grad_entropies)));
-        assert_golden("d_hidden", &both.hidden, &golden.d_hidden);
-        assert_golden("d_head", &both.head, &golden.d_head);
+        assert_golden("d_hidden", &both.hidden, &case.d_hidden);
+        assert_golden("d_head", &both.head, &case.d_head);
         let alone = backward(None);
         assert_golden(
             "d_hidden, log-probs only",
             &alone.hidden,
-            &golden.d_hidden_logprobs_only,
+            &case.d_hidden_logprobs_only,
         );
         assert_golden(
             "d_head, log-probs only",
             &alone.head,
-            &golden.d_head_logprobs_only,
+            &case.d_head_logprobs_only,
         );
     }
 }
@@ -103,22 +93,17 @@ fn an_injected_gradient_reaches_the_leaves() {
         ints(&golden.targets),
         tensor(&golden.grad_logprobs),
         Some(tensor(&golden.grad_entropies)),
-        1 << 20,
-        Precision::F32,
+        &scoring(1 << 20),
     );
     assert!(!grads.hidden.is_autodiff() && !grads.head.is_autodiff());
     let scalar = inject(hidden.clone(), grads.hidden) + inject(head.clone(), grads.head);
     let grads = scalar.backward();
-    assert_golden(
-        "d_hidden",
-        &hidden.grad(&grads).expect("tracked"),
-        &golden.d_hidden,
-    );
-    assert_golden(
-        "d_head",
-        &head.grad(&grads).expect("tracked"),
-        &golden.d_head,
-    );
+    let case = &golden.cases[0];
+    assert_eq!(case.temperature, 1.0);
+    let d_hidden = hidden.grad(&grads).expect("tracked");
+    assert_golden("d_hidden", &d_hidden, &case.d_hidden);
+    let d_head = head.grad(&grads).expect("tracked");
+    assert_golden("d_head", &d_head, &case.d_head);
 }
 
 #[test]
@@ -146,23 +131,17 @@ fn exact_kl_with_gradients_in_every_chunk_size() {
         ref_head: tensor(&golden.ref_head),
     };
     let vocab_size = heads.policy_head.dims()[0];
-    for (case, bytes) in golden
-        .cases
-        .iter()
-        .flat_map(|c| chunk_bytes(vocab_size).map(move |b| (c, b)))
-    {
-        let kl = exact_kl(heads.clone(), case.tau, bytes, Precision::F32);
+    for (case, bytes) in each_in_chunks(&golden.cases, vocab_size) {
+        let settings = ScoringSettings {
+            temperature: case.temperature,
+            ..scoring(bytes)
+        };
+        let kl = exact_kl(heads.clone(), case.tau, &settings);
         assert_golden("values", &kl.values, &case.values);
         assert_golden("clip_biases", &kl.clip_biases, &case.clip_biases);
         assert_golden("clip_excesses", &kl.clip_excesses, &case.clip_excesses);
         assert_golden("clip_fracs", &kl.clip_fracs, &case.clip_fracs);
-        let grads = exact_kl_backward(
-            heads.clone(),
-            tensor(&golden.weights),
-            case.tau,
-            bytes,
-            Precision::F32,
-        );
+        let grads = exact_kl_backward(heads.clone(), tensor(&golden.weights), case.tau, &settings);
         assert_golden("d_hidden", &grads.hidden, &case.d_hidden);
         assert_golden("d_head", &grads.head, &case.d_head);
     }

@@ -14,10 +14,9 @@ use rlvr_core::importance::{ImportanceBound, ImportanceCorrection, ImportanceLev
 use rlvr_core::kl::{
     ClipGradient, ClipLevel, KlClip, KlEstimator, KlPenalty, KlTerms, LossKl, estimate, kl_terms,
 };
-use rlvr_core::precision::Precision;
 use rlvr_core::ratio::ratio;
 use rlvr_core::surrogate::{Surrogate, clipped_surrogate};
-use support::{assert_near, from_vec, mask_from_vec, numbers};
+use support::{assert_near, from_vec, mask_from_vec, numbers, scoring};
 
 const ROWS: usize = 8;
 const WIDTH: usize = 5;
@@ -352,7 +351,7 @@ proptest! {
             ref_hidden: logits(&reference),
             ref_head: Tensor::eye(12, &device),
         };
-        let exact = numbers(&exact_kl(heads.clone(), None, 1 << 20, Precision::F32).values);
+        let exact = numbers(&exact_kl(heads.clone(), None, &scoring(1 << 20)).values);
         let log_softmax = |x| burn::tensor::activation::log_softmax(x, 1);
         let leaf = logits(&policy).autodiff().require_grad();
         let log_p = log_softmax(leaf.clone());
@@ -366,7 +365,7 @@ proptest! {
         // With the samples fixed, k2's gradient is that of KL(policy‖ref) in expectation.
         let grads = expect(estimate(log_r, KlEstimator::K2)).backward();
         let one = from_vec(vec![1.0], [1]);
-        let expected = exact_kl_backward(heads, one, None, 1 << 20, Precision::F32).hidden;
+        let expected = exact_kl_backward(heads, one, None, &scoring(1 << 20)).hidden;
         let given = leaf.grad(&grads).expect("tracked");
         assert_near("gradient", &numbers(&given), &numbers(&expected), 2e-6);
     }

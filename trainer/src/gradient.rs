@@ -7,33 +7,22 @@
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::optim::GradientsParams;
 use burn::tensor::{GradientCheckpointingStrategy, IndexingUpdateOp, Tensor};
-use rlvr_backends::Precision;
 use rlvr_backends::kernels::{add, token_scores, token_scores_backward};
+pub use rlvr_core::ScoringSettings;
 use rlvr_core::{ExactKl, HeadGradients, HeadPair, TokenScores, exact_kl, exact_kl_backward};
 
 use crate::batch::MicroBatch;
 use crate::policy::decoder::Decoder;
 use crate::policy::packed::{Keep, Trace};
 
-/// How log-probs are computed; the same for every forward of a run.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct ScoringSettings {
-    /// Logits are divided by this, as when sampling.
-    pub temperature: f64,
-    /// No `[rows, V]` tensor larger than this ever exists.
-    pub max_logits_bytes: usize,
-    /// What matrix products are computed in, forwards and backwards.
-    pub precision: Precision,
-}
-
 /// Forward state of a micro-batch, kept for the backward pass. Nothing in it is tracked.
 #[derive(Debug)]
 pub struct Forward {
-    /// Hidden states of the completion tokens divided by the temperature, `[M, D]`.
+    /// Hidden states of the completion tokens, `[M, D]`.
     hidden: Tensor<2>,
     /// Head weight, `[V, D]`.
     head: Tensor<2>,
-    precision: Precision,
+    settings: ScoringSettings,
     /// What the trunk keeps; none if the policy is frozen.
     trace: Option<Trace>,
     /// Log-probs and entropies, `[M]`.
@@ -51,20 +40,17 @@ pub fn forward(policy: &Decoder, batch: &MicroBatch, settings: &ScoringSettings)
     };
     let head = head.inner();
     let (hidden, trace) = policy.packed_hidden(&batch.packed, keep, settings.precision);
-    let hidden = hidden
-        .select(0, batch.positions.clone())
-        .div_scalar(settings.temperature);
+    let hidden = hidden.select(0, batch.positions.clone());
     let scores = token_scores(
         hidden.clone(),
         head.clone(),
         batch.targets.clone(),
-        settings.max_logits_bytes,
-        settings.precision,
+        settings,
     );
     Forward {
         hidden,
         head,
-        precision: settings.precision,
+        settings: *settings,
         trace,
         scores,
     }
@@ -73,8 +59,8 @@ pub fn forward(policy: &Decoder, batch: &MicroBatch, settings: &ScoringSettings)
 impl Forward {
     /// KL(policy‖ref) over the whole vocabulary at each completion token, untracked; `self` is the
     /// policy's pass.
-    pub fn exact_kl(&self, reference: &Self, tau: Option<f64>, max_logits_bytes: usize) -> ExactKl {
-        exact_kl(self.heads(reference), tau, max_logits_bytes, self.precision)
+    pub fn exact_kl(&self, reference: &Self, tau: Option<f64>) -> ExactKl {
+        exact_kl(self.heads(reference), tau, &self.settings)
     }
 
     fn heads(&self, reference: &Self) -> HeadPair {
@@ -118,7 +104,6 @@ pub fn backward(
     forward: Forward,
     batch: &MicroBatch,
     gradients: ScoreGradients<'_>,
-    settings: &ScoringSettings,
 ) -> GradientsParams {
     let mut head_gradients = token_scores_backward(
         forward.hidden.clone(),
@@ -126,19 +111,17 @@ pub fn backward(
         batch.targets.clone(),
         gradients.logprobs,
         gradients.entropies,
-        settings.max_logits_bytes,
-        forward.precision,
+        &forward.settings,
     );
     if let Some(kl) = gradients.exact_kl {
         let heads = forward.heads(kl.reference);
-        let max_bytes = settings.max_logits_bytes;
-        let part = exact_kl_backward(heads, kl.values, kl.tau, max_bytes, forward.precision);
+        let part = exact_kl_backward(heads, kl.values, kl.tau, &forward.settings);
         head_gradients = HeadGradients {
             hidden: head_gradients.hidden + part.hidden,
             head: head_gradients.head + part.head,
         };
     }
-    backward_from_head(policy, forward, batch, head_gradients, settings)
+    backward_from_head(policy, forward, batch, head_gradients)
 }
 
 /// Parameter gradients of a loss, from its gradients with respect to the inputs of the output head.
@@ -150,7 +133,6 @@ pub fn backward_from_head(
     forward: Forward,
     batch: &MicroBatch,
     gradients: HeadGradients,
-    settings: &ScoringSettings,
 ) -> GradientsParams {
     let Some(trace) = forward.trace else {
         panic!("backward: the policy is frozen, nothing was kept");
@@ -161,7 +143,7 @@ pub fn backward_from_head(
     let grad_hidden = Tensor::zeros([num_rows, width], &forward.hidden.device()).select_assign(
         0,
         batch.positions.clone(),
-        gradients.hidden.div_scalar(settings.temperature),
+        gradients.hidden,
         IndexingUpdateOp::Add,
     );
     policy.packed_backward(&batch.packed, trace, grad_hidden, gradients.head)

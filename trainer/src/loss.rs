@@ -67,7 +67,7 @@ pub(crate) fn microbatch_gradients(
         denominators,
     );
     let gradients = leaves.gradients(&output.loss, reference.as_ref());
-    let gradients = backward(policy, pass, &batch, gradients, scoring);
+    let gradients = backward(policy, pass, &batch, gradients);
     Ok(MicroBatchResult {
         gradients,
         sums: output.sums.read()?,
@@ -94,8 +94,7 @@ impl Leaves {
         let penalty = config.kl.filter(|kl| kl.estimator == LossKl::Exact);
         let exact_kl = penalty.zip(reference).map(|(penalty, reference)| {
             let tau = penalty.clip.map(|clip| clip.tau);
-            let max_bytes = context.scoring.max_logits_bytes;
-            let kl = pass.exact_kl(reference, tau, max_bytes);
+            let kl = pass.exact_kl(reference, tau);
             let values = leaf(kl.values);
             (ExactKl { values, ..kl }, tau)
         });

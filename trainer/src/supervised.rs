@@ -124,7 +124,7 @@ fn likelihood_gradients(
             entropies: None,
             exact_kl: None,
         };
-        let part = backward(policy, pass, &batch, likelihood, scoring);
+        let part = backward(policy, pass, &batch, likelihood);
         gradients = Some(accumulate(policy, gradients, part));
     }
     let total = Tensor::cat(losses, 0).try_into_vec_as::<f64>()?;

@@ -190,7 +190,7 @@ fn packed(
             entropies: Some(constant(e)),
             exact_kl: None,
         };
-        let part = backward(policy, pass, &batch, gradients, &SCORING);
+        let part = backward(policy, pass, &batch, gradients);
         sum = Some(accumulate(policy, sum, part));
     }
     (scores, sum.unwrap(), num_batches)

@@ -2,13 +2,15 @@
 //!
 //! `rlvr_core` defines the functions and serves as the portable path: it goes over a chunk of
 //! logits once per maximum, difference, exponential, sum and product. Here a row of logits is read
-//! twice to be scored, and overwritten with its gradient in one more pass.
+//! twice to be scored, and overwritten with its gradient in one more pass. Products are f32 here, so
+//! the temperature divides hidden states, not logits: the same but for last bits, and a width to go
+//! over where those have a vocabulary.
 
 use std::ops::Range;
 
 use burn::tensor::{Int, Tensor};
 use rayon::prelude::*;
-use rlvr_core::{HeadGradients, Precision, TokenScores, rows_per_chunk};
+use rlvr_core::{HeadGradients, Precision, ScoringSettings, TokenScores, rows_per_chunk};
 
 use super::host::{Values, edit, is_host};
 use super::lanes::{exp, max, softmax_sums, wide, work};
@@ -25,15 +27,15 @@ pub fn token_scores(
     hidden: Tensor<2>,
     head: Tensor<2>,
     targets: Tensor<1, Int>,
-    max_chunk_bytes: usize,
-    precision: Precision,
+    settings: &ScoringSettings,
 ) -> TokenScores {
-    if !has_kernel(&hidden, &head, precision) {
-        return rlvr_core::token_scores(hidden, head, targets, max_chunk_bytes, precision);
+    if !has_kernel(&hidden, &head, settings) {
+        return rlvr_core::token_scores(hidden, head, targets, settings);
     }
+    let hidden = settings.over_temperature(hidden);
     let targets = indices(targets, &hidden);
     let (logprobs, entropies): (Vec<f32>, Vec<f32>) =
-        of_rows(&hidden, &head, max_chunk_bytes, |row, logits| {
+        of_rows(&hidden, &head, settings, |row, logits| {
             let statistics = wide::<RowStatistics>(logits);
             let logprob = logits[targets[row]] - statistics.log_sum;
             (logprob, statistics.entropy)
@@ -57,13 +59,13 @@ pub fn token_scores(
 pub fn token_entropies(
     hidden: Tensor<2>,
     head: Tensor<2>,
-    max_chunk_bytes: usize,
-    precision: Precision,
+    settings: &ScoringSettings,
 ) -> Tensor<1> {
-    if !has_kernel(&hidden, &head, precision) {
-        return rlvr_core::token_entropies(hidden, head, max_chunk_bytes, precision);
+    if !has_kernel(&hidden, &head, settings) {
+        return rlvr_core::token_entropies(hidden, head, settings);
     }
-    let entropies = of_rows(&hidden, &head, max_chunk_bytes, |_, logits| {
+    let hidden = settings.over_temperature(hidden);
+    let entropies = of_rows(&hidden, &head, settings, |_, logits| {
         wide::<RowStatistics>(logits).entropy
     });
     Tensor::from_floats(entropies.as_slice(), &hidden.device())
@@ -73,11 +75,11 @@ pub fn token_entropies(
 fn of_rows<T: Send>(
     hidden: &Tensor<2>,
     head: &Tensor<2>,
-    max_chunk_bytes: usize,
+    settings: &ScoringSettings,
     value: impl Fn(usize, &[f32]) -> T + Sync,
 ) -> Vec<T> {
     let mut found = Vec::with_capacity(hidden.dims()[0]);
-    for rows in chunks(hidden, head, max_chunk_bytes) {
+    for rows in chunks(hidden, head, settings) {
         let logits = logits(hidden, head, &rows);
         let Some(values) = Values::of(&logits) else {
             unreachable!("a product on the host stays there");
@@ -102,13 +104,12 @@ pub fn token_scores_backward(
     targets: Tensor<1, Int>,
     grad_logprobs: Tensor<1>,
     grad_entropies: Option<Tensor<1>>,
-    max_chunk_bytes: usize,
-    precision: Precision,
+    settings: &ScoringSettings,
 ) -> HeadGradients {
     let to_logprob = Values::of(&grad_logprobs);
     let to_entropy = grad_entropies.as_ref().map(Values::of);
     let (true, Some(to_logprob), None | Some(Some(_))) = (
-        has_kernel(&hidden, &head, precision),
+        has_kernel(&hidden, &head, settings),
         to_logprob,
         &to_entropy,
     ) else {
@@ -118,8 +119,7 @@ pub fn token_scores_backward(
             targets,
             grad_logprobs,
             grad_entropies,
-            max_chunk_bytes,
-            precision,
+            settings,
         );
     };
     let to_entropy = to_entropy.flatten();
@@ -127,9 +127,10 @@ pub fn token_scores_backward(
         to_logprob: to_logprob.slice()[row],
         to_entropy: to_entropy.as_ref().map_or(0.0, |grad| grad.slice()[row]),
     };
+    let hidden = settings.over_temperature(hidden);
     let targets = indices(targets, &hidden);
     let (mut parts, mut sum) = (Vec::new(), None);
-    for rows in chunks(&hidden, &head, max_chunk_bytes) {
+    for rows in chunks(&hidden, &head, settings) {
         let grad = edit(logits(&hidden, &head, &rows), |logits| {
             let rows = logits
                 .par_chunks_exact_mut(head.dims()[0])
@@ -144,13 +145,13 @@ pub fn token_scores_backward(
         });
     }
     HeadGradients {
-        hidden: Tensor::cat(parts, 0),
+        hidden: settings.over_temperature(Tensor::cat(parts, 0)),
         head: sum.unwrap_or_else(|| head.zeros_like()),
     }
 }
 
-fn has_kernel(hidden: &Tensor<2>, head: &Tensor<2>, precision: Precision) -> bool {
-    precision == Precision::F32 && hidden.dims()[0] > 0 && is_host(hidden) && is_host(head)
+fn has_kernel(hidden: &Tensor<2>, head: &Tensor<2>, settings: &ScoringSettings) -> bool {
+    settings.precision == Precision::F32 && hidden.dims()[0] > 0 && is_host(hidden) && is_host(head)
 }
 
 /// Target tokens as indices.
@@ -167,10 +168,10 @@ fn indices(targets: Tensor<1, Int>, hidden: &Tensor<2>) -> Vec<usize> {
 fn chunks(
     hidden: &Tensor<2>,
     head: &Tensor<2>,
-    max_chunk_bytes: usize,
+    settings: &ScoringSettings,
 ) -> impl Iterator<Item = Range<usize>> + use<> {
     let num_rows = hidden.dims()[0];
-    let chunk = rows_per_chunk(head.dims()[0], max_chunk_bytes);
+    let chunk = rows_per_chunk(head.dims()[0], settings.max_logits_bytes);
     (0..num_rows)
         .step_by(chunk)
         .map(move |start| start..(start + chunk).min(num_rows))
@@ -248,31 +249,33 @@ mod tests {
         let targets = Tensor::<1, Int>::from_data(targets, &hidden.device());
         let slopes = noise([2, rows], 3);
         let slope = |row: usize| slopes.clone().narrow(0, row, 1).squeeze_dim::<1>(0);
-        // Four rows per chunk.
-        let bytes = 4 * 4 * vocab + 3;
         let inputs = || (hidden.clone(), head.clone(), targets.clone());
-        let (h, w, t) = inputs();
-        let found = token_scores(h, w, t, bytes, Precision::F32);
-        let (h, w, t) = inputs();
-        let expected = rlvr_core::token_scores(h, w, t, bytes, Precision::F32);
-        close(&values(found.logprobs), &values(expected.logprobs), 1e-6);
-        let entropies = values(expected.entropies);
-        close(&values(found.entropies), &entropies, 1e-6);
-        let (h, w, _) = inputs();
-        close(
-            &values(token_entropies(h, w, 3 * bytes, Precision::F32)),
-            &entropies,
-            1e-6,
-        );
-        for entropy in [None, Some(slope(1))] {
+        for temperature in [1.0, 0.7] {
+            let settings = ScoringSettings {
+                temperature,
+                // Four rows per chunk.
+                max_logits_bytes: 4 * 4 * vocab + 3,
+                precision: Precision::F32,
+            };
             let (h, w, t) = inputs();
-            let found =
-                token_scores_backward(h, w, t, slope(0), entropy.clone(), bytes, Precision::F32);
+            let found = token_scores(h, w, t, &settings);
             let (h, w, t) = inputs();
-            let expected =
-                rlvr_core::token_scores_backward(h, w, t, slope(0), entropy, bytes, Precision::F32);
-            close(&values(found.hidden), &values(expected.hidden), 2e-6);
-            close(&values(found.head), &values(expected.head), 2e-6);
+            let expected = rlvr_core::token_scores(h, w, t, &settings);
+            close(&values(found.logprobs), &values(expected.logprobs), 1e-6);
+            let entropies = values(expected.entropies);
+            close(&values(found.entropies), &entropies, 1e-6);
+            let (h, w, _) = inputs();
+            let found = token_entropies(h, w, &settings);
+            close(&values(found), &entropies, 1e-6);
+            for entropy in [None, Some(slope(1))] {
+                let (h, w, t) = inputs();
+                let found = token_scores_backward(h, w, t, slope(0), entropy.clone(), &settings);
+                let (h, w, t) = inputs();
+                let expected =
+                    rlvr_core::token_scores_backward(h, w, t, slope(0), entropy, &settings);
+                close(&values(found.hidden), &values(expected.hidden), 2e-6);
+                close(&values(found.head), &values(expected.head), 2e-6);
+            }
         }
     }
 

@@ -3,7 +3,17 @@
 #![allow(dead_code, reason = "each test binary uses its part")]
 
 use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
+use rlvr_core::{Precision, ScoringSettings};
 use rlvr_fixtures::Array;
+
+/// Log-probs at temperature 1 in f32, in chunks of at most so many bytes.
+pub fn scoring(max_logits_bytes: usize) -> ScoringSettings {
+    ScoringSettings {
+        temperature: 1.0,
+        max_logits_bytes,
+        precision: Precision::F32,
+    }
+}
 
 /// The device of these tests, without autodiff.
 pub fn device() -> Device {

@@ -58,7 +58,7 @@ pub fn gradients(
         entropies: None,
         exact_kl: None,
     };
-    backward(policy, pass, batch, scores, scoring)
+    backward(policy, pass, batch, scores)
 }
 
 /// Sum over all gradients; reading it waits for the device.

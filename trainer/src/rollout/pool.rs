@@ -20,6 +20,7 @@ use std::time::Instant;
 use burn::tensor::Tensor;
 use rlvr_backends::Precision;
 use rlvr_backends::kernels::token_entropies;
+use rlvr_core::ScoringSettings;
 
 use super::engine::Engine;
 use super::prefill::{batches, prompts};
@@ -271,8 +272,12 @@ fn score(
     let entropies = match scored.hidden {
         Some(hidden) => {
             let head = decoder.head_weight();
-            let max_bytes = settings.max_logits_bytes;
-            super::worker::read(token_entropies(hidden, head, max_bytes, precision))?
+            let scoring = ScoringSettings {
+                temperature: 1.0,
+                max_logits_bytes: settings.max_logits_bytes,
+                precision,
+            };
+            super::worker::read(token_entropies(hidden, head, &scoring))?
         }
         None => Vec::new(),
     };

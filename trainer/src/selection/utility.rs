@@ -9,7 +9,7 @@
 //! (arXiv 2603.25184). The advantages are the run's own. A group without variance has none.
 
 use burn::tensor::{Int, Tensor, TensorData};
-use rlvr_core::{Precision, token_scores_backward};
+use rlvr_core::{Precision, ScoringSettings, token_scores_backward};
 
 use crate::advantage::{AdvantageSection, advantages};
 use crate::policy::decoder::Decoder;
@@ -78,8 +78,11 @@ fn head_gradient_norm(
         Tensor::from_data(targets.as_slice(), &device),
         Tensor::from_data(weights.as_slice(), &device),
         None,
-        max_logits_bytes,
-        Precision::F32,
+        &ScoringSettings {
+            temperature: 1.0,
+            max_logits_bytes,
+            precision: Precision::F32,
+        },
     );
     let square = gradients.head.square().sum();
     let square = square

@@ -40,7 +40,7 @@ pub fn pass(
         exact_kl: None,
     };
     let mut collect = Collect {
-        gradients: backward(policy, forward, &batch, gradients, scoring),
+        gradients: backward(policy, forward, &batch, gradients),
         path: Vec::new(),
         found: Vec::new(),
     };
