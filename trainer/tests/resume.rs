@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use sha2::{Digest, Sha256};
+
 const STEPS: u64 = 6;
 
 fn trainer(out: &Path, extra: &[&str]) -> Command {
@@ -218,6 +220,62 @@ fn a_damaged_newest_checkpoint_is_passed_over_and_named() {
         "{words}"
     );
     assert_eq!(weights(&straight), reference);
+}
+
+/// Keys that came after the first runs.
+const LATER_KEYS: [&str; 4] = [
+    "backend.correct_sampler",
+    "backend.precision",
+    "rollout.sampling",
+    "rollout.steps_per_read",
+];
+
+/// Makes of a run one of a version that did not know these keys.
+fn forget(out: &Path, keys: &[&str]) {
+    let path = out.join("config.toml");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let mut config: toml::Table = text.parse().unwrap();
+    for key in keys {
+        let (section, key) = key.split_once('.').unwrap();
+        let removed = config[section].as_table_mut().unwrap().remove(key);
+        assert!(removed.is_some(), "{key} is not in {text}");
+    }
+    std::fs::write(&path, config.to_string()).unwrap();
+    for checkpoint in std::fs::read_dir(out.join("checkpoints")).unwrap() {
+        let folder = checkpoint.unwrap().path();
+        let path = folder.join("manifest.json");
+        let manifest = std::fs::read(&path).unwrap();
+        let mut manifest: serde_json::Value = serde_json::from_slice(&manifest).unwrap();
+        let values = manifest["config"]["values"].as_object_mut().unwrap();
+        for key in keys {
+            assert!(values.remove(*key).is_some(), "{key} is not in {path:?}");
+        }
+        let manifest = serde_json::to_vec_pretty(&manifest).unwrap();
+        let digest = Sha256::digest(&manifest);
+        let sum: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+        std::fs::write(&path, manifest).unwrap();
+        let sum = format!("{sum}  manifest.json\n");
+        std::fs::write(folder.join("manifest.sha256"), sum).unwrap();
+    }
+}
+
+#[test]
+fn a_run_of_an_earlier_version_resumes_to_the_same_bytes() {
+    let (folder, straight) = folder();
+    let earlier = folder.path().join("earlier");
+    let name = earlier.to_str().unwrap();
+    complete(&earlier, &["--out", name]);
+    std::fs::remove_dir_all(earlier.join("checkpoints/step-000006")).unwrap();
+    forget(&earlier, &LATER_KEYS);
+    let words = complete(&earlier, &["--resume", name]);
+    let settings = "backend.precision=\"f32\", rollout.sampling=\"host\", rollout.steps_per_read=1";
+    assert!(words.contains("of an earlier version"), "{words}");
+    assert!(words.contains(settings), "{words}");
+    assert!(!words.contains("no whole checkpoint"), "{words}");
+    assert_same_run(&straight, &earlier);
+    // From here on it has every key.
+    let words = complete(&earlier, &["--resume", name]);
+    assert!(!words.contains("of an earlier version"), "{words}");
 }
 
 #[test]

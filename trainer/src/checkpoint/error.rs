@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use thiserror::Error;
 
 use super::store::BoxError;
-use crate::config::KeyDifference;
+use crate::config::{ConfigError, KeyDifference};
 
 /// A checkpoint cannot be written, found or used.
 #[derive(Debug, Error)]
@@ -46,6 +46,9 @@ pub enum CheckpointError {
         /// Every key that differs.
         differences: Vec<KeyDifference>,
     },
+    /// A configuration cannot be written down to be compared.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
 }
 
 /// Why a checkpoint is not used.

@@ -206,9 +206,10 @@ impl CheckpointStore {
 }
 
 impl Checkpoint {
-    /// Refuses a checkpoint of a run whose configuration differs in a key that matters.
+    /// Refuses a checkpoint of a run whose configuration differs in a key that matters. One of an
+    /// earlier version does not differ in what it did not know yet.
     pub fn check_config(&self, now: &ConfigIdentity) -> Result<(), CheckpointError> {
-        let differences = self.manifest.config.differences(now);
+        let differences = self.manifest.config.differences_since(now)?;
         if differences.is_empty() {
             return Ok(());
         }

@@ -7,7 +7,7 @@ use burn::module::Module;
 
 use crate::checkpoint::{CheckpointStore, Retention, Search};
 use crate::cli::{TrainArgs, resolve};
-use crate::config::{ConfigIdentity, DEFAULT_RECIPE, RecipeText, RunConfig};
+use crate::config::{ConfigIdentity, DEFAULT_RECIPE, RecipeText, RunConfig, settings_of_earlier};
 use crate::control::Controllers;
 use crate::eval::EvalReport;
 use crate::failure::Failure;
@@ -92,7 +92,8 @@ fn resumed_dir(args: &TrainArgs) -> Result<Option<PathBuf>, Failure> {
     })
 }
 
-/// The configuration and the name of its recipe. A resumed run's own configuration is its recipe.
+/// The configuration and the name of its recipe. A resumed run's own configuration is its recipe; what
+/// it lacks because it is of an earlier version is said.
 fn configuration(
     args: &TrainArgs,
     kind: Kind,
@@ -102,11 +103,16 @@ fn configuration(
         (Some(dir), None) => RecipeText::read(&dir.join("config.toml"))?,
         (_, named) => RecipeText::find(named.as_deref().unwrap_or(DEFAULT_RECIPE))?,
     };
-    let config = resolve(
-        &recipe,
-        &args.config.sets,
-        args.named_values(kind.steps_key()),
-    )?;
+    let earlier = match resumed {
+        Some(dir) => settings_of_earlier(&RecipeText::read(&dir.join("config.toml"))?)?,
+        None => Vec::new(),
+    };
+    if !earlier.is_empty() {
+        let settings = earlier.join(", ");
+        eprintln!("the run is of an earlier version and goes on with {settings}");
+    }
+    let sets = [earlier, args.config.sets.clone()].concat();
+    let config = resolve(&recipe, &sets, args.named_values(kind.steps_key()))?;
     Ok((config, recipe.name))
 }
 

@@ -90,6 +90,14 @@ impl Layers {
         self.places.insert(key.into(), place);
     }
 
+    /// True if a layer has this dotted key.
+    pub(super) fn has(&self, key: &str) -> bool {
+        let (parents, last) = key.rsplit_once('.').unwrap_or(("", key));
+        let mut parents = parents.split('.').filter(|part| !part.is_empty());
+        let table = parents.try_fold(&self.root, |table, part| table.get(part)?.as_table());
+        table.is_some_and(|table| table.contains_key(last))
+    }
+
     /// The complete configuration, valid.
     pub fn resolve(self) -> Result<RunConfig, ConfigError> {
         let config = read::run_config(&self.root).map_err(|error| {

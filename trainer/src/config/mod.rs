@@ -4,6 +4,7 @@
 //! one before. What comes out is complete and valid, or an error that names the key, where it was
 //! written, and what would be allowed.
 
+mod earlier;
 mod error;
 mod explain;
 mod identity;
@@ -19,6 +20,7 @@ mod update_section;
 mod verifier_section;
 mod write;
 
+pub use earlier::settings_of_earlier;
 pub use error::{ConfigError, InvalidValue, Place};
 pub(crate) use identity::hex;
 pub use identity::{ConfigIdentity, KeyDifference, differences, is_free_to_differ};
