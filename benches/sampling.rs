@@ -58,7 +58,7 @@ fn sampling(criterion: &mut Criterion) {
         group.bench_function(format!("{name}_host"), |bencher| {
             bencher.iter(|| on_host(&params, &logits, &uniforms));
         });
-        let sampler = DeviceSampler::new(&params, VOCAB, &device);
+        let sampler = DeviceSampler::new(&params);
         group.bench_function(format!("{name}_device"), |bencher| {
             bencher.iter(|| sampler.draw(logits.clone(), &uniforms).expect("a draw"));
         });

@@ -43,7 +43,17 @@ impl Precision {
     ///
     /// If the inner axes differ.
     pub fn matmul<const D: usize>(self, a: Tensor<D>, b: Tensor<D>) -> Tensor<D> {
-        self.result(self.operand(a).matmul(self.operand(b)))
+        self.result(self.product(a, b))
+    }
+
+    /// As [`Precision::matmul`], as the device leaves it, in the type of an operand: for what reads
+    /// either.
+    ///
+    /// # Panics
+    ///
+    /// If the inner axes differ.
+    pub fn product<const D: usize>(self, a: Tensor<D>, b: Tensor<D>) -> Tensor<D> {
+        self.operand(a).matmul(self.operand(b))
     }
 
     /// Type of an operand.

@@ -97,7 +97,7 @@ pub(super) fn tensor(values: Vec<f32>, [rows, columns]: [usize; 2], device: &Dev
 ///
 /// # Panics
 /// If the values are not f32.
-pub(super) fn edit(x: Tensor<2>, work: impl FnOnce(&mut [f32])) -> Tensor<2> {
+pub(super) fn edit<const D: usize>(x: Tensor<D>, work: impl FnOnce(&mut [f32])) -> Tensor<D> {
     let [x] = edit_all([x], |[values]| work(values));
     x
 }

@@ -13,7 +13,10 @@
 //! | `rms_norm`, `swiglu`, `rotary`, `prefix_attention`, `decode_attention`, `token_scores`, `token_entropies`, `matmul`, `matmul_add`, `project`, `adamw`, `add`, `scale`, `sum_of_squares` | `cpu` |
 
 mod adamw;
+#[cfg(feature = "cube")]
+mod cube;
 mod decode_attention;
+mod draw;
 mod gradients;
 mod host;
 mod lanes;
@@ -30,14 +33,15 @@ mod tile;
 mod token_scores;
 
 pub use adamw::{AdamWStep, Moved, adamw};
-pub use decode_attention::decode_attention;
+pub use decode_attention::{DecodeRows, KvPanels, Projected, RowSpan, decode_attention};
+pub use draw::{Drawing, Filters, NO_TOKEN, RESOLUTION, VOCAB_LIMIT, draw, draw_bytes};
 pub use gradients::{add, scale, sum_of_squares};
 pub use matmul::{matmul, matmul_add};
 pub use prefix_attention::{
     AttentionGradients, Heads, PromptSpan, prefix_attention, prefix_attention_backward,
 };
-pub use project::{Projection, project};
-pub use rms_norm::{rms_norm, rms_norm_backward};
+pub use project::{Projection, project, project_raw};
+pub use rms_norm::{add_rms_norm, rms_norm, rms_norm_backward, rms_norm_operand};
 pub use rotary::{Rotation, rotate, rotate_back};
-pub use swiglu::{SwigluGradients, swiglu, swiglu_backward};
+pub use swiglu::{SwigluGradients, swiglu, swiglu_backward, swiglu_operand};
 pub use token_scores::{token_entropies, token_scores, token_scores_backward};

@@ -88,6 +88,20 @@ pub fn project<const N: usize>(
     })
 }
 
+/// As [`project`], as the device leaves it: in the type of an operand, unless there is a bias.
+///
+/// # Panics
+/// As [`project`].
+pub fn project_raw(x: Tensor<2>, projection: &Projection, precision: Precision) -> Tensor<2> {
+    match (precision, &projection.bias) {
+        (Precision::Bf16, None) => precision.product(x, projection.weight.clone().transpose()),
+        _ => {
+            let [output] = project(x, [projection], precision);
+            output
+        }
+    }
+}
+
 fn portable(x: &Tensor<2>, projection: &Projection, precision: Precision) -> Tensor<2> {
     let weight = precision.operand(projection.weight.clone());
     let product = precision.matmul(x.clone(), weight.transpose());
@@ -270,7 +284,7 @@ fn multiply_tile<const TILE: usize>(
         *values = &weights.values[(first + row) * weights.stride..][..width];
     }
     for (place, panel) in panels.values.chunks_exact(width * LANES).enumerate() {
-        let sums = tile::<TILE, LANES>(rows, panel, LANES);
+        let sums = tile([[0.0; LANES]; TILE], rows, panel, LANES);
         for lane in 0..LANES.min(panels.rows - place * LANES) {
             let start = (place * LANES + lane) * weights.count + first;
             for (row, sums) in sums.iter().enumerate() {

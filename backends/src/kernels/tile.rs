@@ -1,18 +1,18 @@
 //! The innermost product of decoding: a few rows of factors with a strip of columns.
 
-/// `sum_i factors[row][i] * panel[i * stride + column]` for each row and the first `LANES`
-/// columns. Each sum runs front to back in one accumulator, so its bits do not depend on how rows
+/// `sums[row][column] + sum_i factors[row][i] * panel[i * stride + column]` for each row and the
+/// first `LANES` columns. Each sum runs front to back in one accumulator, so its bits do not depend on how rows
 /// and columns are cut into tiles.
 ///
 /// # Panics
 /// If the factors differ in length, or the panel is shorter than they ask for.
 #[inline(always)]
 pub(super) fn tile<const ROWS: usize, const LANES: usize>(
+    mut sums: [[f32; LANES]; ROWS],
     factors: [&[f32]; ROWS],
     panel: &[f32],
     stride: usize,
 ) -> [[f32; LANES]; ROWS] {
-    let mut sums = [[0f32; LANES]; ROWS];
     let Some(count) = factors.first().map(|row| row.len()) else {
         return sums;
     };
@@ -49,12 +49,13 @@ mod tests {
     fn a_tile_is_a_product() {
         let factors = [[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]];
         let panel: Vec<f32> = (0..17).map(|value| value as f32).collect();
-        let found = tile::<2, 3>([&factors[0], &factors[1]], &panel, 7);
-        for (sums, factors) in found.iter().zip(&factors) {
+        let start = [[0.5; 3], [-2.0; 3]];
+        let found = tile::<2, 3>(start, [&factors[0], &factors[1]], &panel, 7);
+        for ((sums, factors), start) in found.iter().zip(&factors).zip(start) {
             for (column, sum) in sums.iter().enumerate() {
                 let terms = factors.iter().enumerate();
                 let terms = terms.map(|(i, factor)| factor * panel[i * 7 + column]);
-                assert_eq!(*sum, terms.sum::<f32>());
+                assert_eq!(*sum, start[column] + terms.sum::<f32>());
             }
         }
     }
@@ -62,6 +63,6 @@ mod tests {
     #[test]
     #[should_panic(expected = "ends after 2 of 3")]
     fn a_short_panel_is_refused() {
-        tile::<1, 4>([&[1.0, 2.0, 3.0]], &[0.0; 17], 7);
+        tile::<1, 4>([[0.0; 4]], [&[1.0, 2.0, 3.0]], &[0.0; 17], 7);
     }
 }

@@ -22,9 +22,7 @@ use crate::batch::{MicroBatch, Row};
 use crate::failure::Failure;
 use crate::gradient::ScoringSettings;
 use crate::optimizer::{Optimizer, OptimizerSettings, Schedule, global_norm};
-use crate::policy::cache::KvCache;
 use crate::policy::decoder::Decoder;
-use crate::rollout::memory::slot_tokens;
 use crate::rollout::{Engine, RolloutConfig, RolloutStats};
 use crate::seed::Stage;
 
@@ -214,12 +212,10 @@ impl Bench {
 
     fn engine(&self, load: Load) -> Engine {
         let model = self.policy.config();
-        let slot_tokens = slot_tokens(model, load.prompt_tokens, load.new_tokens);
-        let slot_bytes = KvCache::slot_bytes(model, slot_tokens, self.precision());
-        let max_slots = load.num_prompts * load.group;
         let rollout = RolloutConfig {
-            max_slots,
-            kv_budget_bytes: slot_bytes * max_slots as u64,
+            max_slots: load.num_prompts * load.group,
+            // All at once, whatever they take.
+            kv_budget_bytes: u64::MAX,
             max_new_tokens: load.new_tokens,
             ..self.rollout.clone()
         };

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use burn::tensor::{Device, Distribution, Tensor};
 use rlvr_backends::kernels::add;
-use rlvr_backends::{Precision, is_host};
+use rlvr_backends::{BackendKind, DeviceFacts, Precision};
 use serde::Serialize;
 
 use crate::failure::Failure;
@@ -31,15 +31,15 @@ pub struct Peaks {
     pub bytes_per_sec: f64,
 }
 
-/// Measures both on `device`, products in `precision`.
+/// Measures both on `device`, a device of `kind`, products in `precision`.
 ///
 /// # Errors
 /// If the device fails.
-pub fn measure(device: &Device, precision: Precision) -> Result<Peaks, Failure> {
+pub fn measure(kind: BackendKind, device: &Device, precision: Precision) -> Result<Peaks, Failure> {
     let mut peaks = Peaks {
         flops_per_sec: 0.0,
         matmul_size: 0,
-        bytes_per_sec: add_bytes_per_sec(device)?,
+        bytes_per_sec: add_bytes_per_sec(device, num_values(kind, device))?,
     };
     for size in SIZES {
         let flops_per_sec = matmul_flops_per_sec(device, size, precision)?;
@@ -85,13 +85,20 @@ fn matmul_flops(size: usize) -> f64 {
     2.0 * (size as f64).powi(3)
 }
 
-/// Best of three sums of two vectors.
-fn add_bytes_per_sec(device: &Device) -> Result<f64, Failure> {
-    let count = if is_host(device) {
-        HOST_VALUES
-    } else {
-        DEVICE_VALUES
+/// Values of a vector, as many as one buffer of the device holds.
+fn num_values(kind: BackendKind, device: &Device) -> usize {
+    let wanted = match kind.is_host() {
+        true => HOST_VALUES,
+        false => DEVICE_VALUES,
     };
+    let most = DeviceFacts::of(kind, device).max_buffer_bytes;
+    most.map_or(wanted, |bytes| {
+        wanted.min(bytes as usize / size_of::<f32>())
+    })
+}
+
+/// Best of three sums of two vectors of `count` values.
+fn add_bytes_per_sec(device: &Device, count: usize) -> Result<f64, Failure> {
     let addend = Tensor::<1>::ones([count], device);
     let mut sum = Tensor::<1>::zeros([count], device);
     let mut best = f64::INFINITY;

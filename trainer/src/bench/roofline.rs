@@ -9,7 +9,7 @@ use rlvr_backends::Precision;
 
 use super::Load;
 use super::peaks::Peaks;
-use crate::policy::cache::KvCache;
+use crate::policy::cache::kv_bytes;
 use crate::policy::config::ModelConfig;
 use crate::rollout::memory::num_weights;
 
@@ -57,7 +57,7 @@ impl Counts {
             head: head as f64,
             pair: (4 * model.num_layers * model.num_heads * model.head_dim) as f64,
             weight_bytes: precision.value_bytes() as f64,
-            token_bytes: KvCache::slot_bytes(model, 1, precision) as f64,
+            token_bytes: kv_bytes(model, 1, precision) as f64,
             weights: weights as f64,
         }
     }
@@ -73,14 +73,15 @@ impl Counts {
         }
     }
 
-    /// The decode step that makes token `index` (from 1) of every completion: all weights and every
-    /// completion's keys and values are read.
+    /// The decode step that makes token `index` (from 1) of every completion: all weights, every
+    /// completion's keys and values, and those of each prompt once are read.
     pub fn decode_step(&self, load: &Load, index: usize) -> Work {
         let rows = (load.num_prompts * load.group) as f64;
         let context = (load.prompt_tokens + index) as f64;
+        let stored = (load.num_prompts * load.prompt_tokens) as f64 + rows * index as f64;
         Work {
             flops: rows * (2.0 * (self.trunk + self.head) + self.pair * context),
-            bytes: (self.trunk + self.head) * self.weight_bytes + rows * context * self.token_bytes,
+            bytes: (self.trunk + self.head) * self.weight_bytes + stored * self.token_bytes,
         }
     }
 
@@ -161,7 +162,8 @@ mod tests {
         let [full, half] = [Precision::F32, Precision::Bf16]
             .map(|precision| Counts::new(&model, precision).decode_step(&LOAD, 1).bytes);
         assert_eq!(full, 2.0 * half);
-        assert_eq!(half, 2.0 * 134_515_008.0 + 6.0 * 6.0 * 23_040.0);
+        // Two prompts of five tokens, and one more token in each of six completions.
+        assert_eq!(half, 2.0 * 134_515_008.0 + (2.0 * 5.0 + 6.0) * 23_040.0);
         let peaks = Peaks {
             flops_per_sec: 10.0,
             matmul_size: 1,

@@ -106,7 +106,7 @@ fn open(args: &BenchArgs) -> Result<(Bench, Header<'_>), Failure> {
     };
     let peaks = match args.no_peaks {
         true => None,
-        false => Some(peaks::measure(&device, precision)?),
+        false => Some(peaks::measure(args.backend, &device, precision)?),
     };
     let header = Header {
         model: args.model.as_deref().unwrap_or(&args.shape),

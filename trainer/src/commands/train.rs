@@ -275,7 +275,7 @@ fn dry_run(session: &Session, memory: &RunMemory) -> Result<(), Failure> {
     println!(
         "#   {} completions at once, {} tokens each, cache {} MiB",
         memory.rollout.num_slots,
-        memory.rollout.slot_tokens,
+        memory.rollout.sequence_tokens,
         memory.rollout.kv_bytes.div_ceil(1 << 20)
     );
     line(

@@ -124,7 +124,7 @@ fn fit_rollout(
         if left >= rollout.kv_bytes {
             return Ok(());
         }
-        let slot = rollout.kv_bytes / rollout.num_slots as u64;
+        let slot = rollout.slot_bytes;
         if left >= 2 * slot {
             config.rollout.kv_budget_bytes = left;
             return Ok(());

@@ -2,14 +2,15 @@
 
 mod budget;
 
+use rlvr_backends::kernels::draw_bytes;
 use rlvr_backends::{BackendKind, Precision};
 
 use crate::config::RunConfig;
-use crate::policy::cache::KvCache;
+use crate::policy::cache::kv_bytes;
 use crate::policy::config::ModelConfig;
 use crate::policy::packed::Keep;
-use crate::rollout::memory::{AttentionPath, estimate, num_weights};
-use crate::rollout::{MemoryEstimate, RolloutError, device_sampling};
+use crate::rollout::memory::{AttentionPath, Demand, estimate, num_weights};
+use crate::rollout::{MemoryEstimate, RolloutError};
 use crate::selection::Plan;
 
 pub use budget::{BudgetError, fit};
@@ -88,7 +89,7 @@ fn gate_bytes(shape: &RunShape<'_>, config: &RunConfig) -> u64 {
     // A pool may exceed its target by one raw batch less one.
     let target = Plan::new(config).pool_target(selection.candidate_target());
     let prompts = (target + selection.rounds.raw_batch) as u64;
-    let waiting = prompts * KvCache::slot_bytes(model, longest_prompt, shape.precision);
+    let waiting = prompts * kv_bytes(model, longest_prompt, shape.precision);
     let positions = config.rollout.prefill_tokens.max(longest_prompt) as u64;
     let logits = positions * model.vocab_size as u64 * F32;
     // The kernel reads the logits where they are; the portable path holds them shifted and as
@@ -105,7 +106,7 @@ fn gate_bytes(shape: &RunShape<'_>, config: &RunConfig) -> u64 {
 fn sampling_bytes(model: &ModelConfig, config: &RunConfig, num_slots: usize) -> u64 {
     let is_host = config.backend.kind.is_host();
     match config.rollout.sampling.is_device(is_host) {
-        true => device_sampling::sampling_bytes(num_slots, model.vocab_size),
+        true => draw_bytes(num_slots, model.vocab_size),
         false => 0,
     }
 }
@@ -179,18 +180,22 @@ fn rounded_bytes(
     }
 }
 
-/// Completions decoded in one call, of the training or of an evaluation.
-fn most_completions(config: &RunConfig) -> usize {
-    let training = config.selection.prompts_per_step * config.rollout.group_size;
-    let eval = &config.eval;
-    let evaluates = eval.at_start || eval.at_end || eval.every.is_some();
-    let evaluation = if evaluates {
-        eval.problems * eval.samples
-    } else {
-        0
+/// What training, evaluations and the report ask of the cache.
+fn demands(shape: &RunShape<'_>, config: &RunConfig) -> Vec<Demand> {
+    let of = |groups| {
+        let max_new_tokens = config.rollout.max_new_tokens;
+        Demand::of_groups(shape.longest_prompt, groups, max_new_tokens)
     };
-    let report = config.report.prompts * config.report.samples;
-    training.max(evaluation).max(report)
+    let (eval, report) = (&config.eval, &config.report);
+    let mut demands = vec![of([
+        config.selection.prompts_per_step,
+        config.rollout.group_size,
+    ])];
+    if eval.at_start || eval.at_end || eval.every.is_some() {
+        demands.push(of([eval.problems, eval.samples]));
+    }
+    demands.push(of([report.prompts, report.samples]));
+    demands
 }
 
 /// Predicts the peak memory of a run.
@@ -198,22 +203,24 @@ fn most_completions(config: &RunConfig) -> usize {
 /// # Errors
 /// If the cache budget holds less than two completions.
 pub fn run_memory(shape: &RunShape<'_>, config: &RunConfig) -> Result<RunMemory, RolloutError> {
-    let (model, longest_prompt) = (shape.model, shape.longest_prompt);
-    let completions = most_completions(config);
-    let precision = shape.precision;
+    let (model, precision) = (shape.model, shape.precision);
     // The kernel of the CPU is for f32.
     let holds_scores = config.backend.kind != BackendKind::Cpu || precision != Precision::F32;
     let attention = AttentionPath {
         precision,
         holds_scores,
     };
-    let rollout = estimate(
-        model,
-        &config.rollout,
-        longest_prompt,
-        completions,
-        attention,
-    )?;
+    let mut largest: Option<(MemoryEstimate, u64)> = None;
+    for demand in demands(shape, config) {
+        let found = estimate(model, &config.rollout, &demand, attention)?;
+        let bytes = found.total_bytes() + sampling_bytes(model, config, found.num_slots);
+        if largest.as_ref().is_none_or(|(_, most)| bytes > *most) {
+            largest = Some((found, bytes));
+        }
+    }
+    let Some((rollout, bytes)) = largest else {
+        unreachable!("a run trains");
+    };
     let weights = num_weights(model) * F32;
     let has_fresh_reference = config.report.prompts > 0 && config.report.reference;
     let fresh_reference = match has_fresh_reference && !shape.keeps_start {
@@ -223,10 +230,7 @@ pub fn run_memory(shape: &RunShape<'_>, config: &RunConfig) -> Result<RunMemory,
     Ok(RunMemory {
         training_bytes: PROCESS_BYTES + 3 * weights,
         reference_bytes: if shape.keeps_start { weights } else { 0 },
-        rollout_bytes: rollout.total_bytes() - rollout.weights_bytes
-            + gate_bytes(shape, config)
-            + sampling_bytes(model, config, rollout.num_slots)
-            + fresh_reference,
+        rollout_bytes: bytes - rollout.weights_bytes + gate_bytes(shape, config) + fresh_reference,
         update_bytes: update_bytes(shape, config),
         save_bytes: 2 * weights,
         rollout,
@@ -257,7 +261,7 @@ mod tests {
         let without = bytes(&config);
         config.selection.method = SelectionMethod::Hive(Hive::default());
         // 24 prompts are asked for, and up to 32 more come with the last raw batch.
-        let waiting = (24 + 32) * KvCache::slot_bytes(&model, 20, Precision::F32);
+        let waiting = (24 + 32) * kv_bytes(&model, 20, Precision::F32);
         let logits = 2048 * 48 * F32;
         assert_eq!(bytes(&config), without + waiting + logits);
         config.selection.kv_pool_bytes = 1000;

@@ -12,7 +12,6 @@ use burn::nn::{Linear, RmsNorm};
 use burn::tensor::activation::softmax;
 use burn::tensor::{Device, Tensor, TensorData};
 
-use super::cache::MASKED;
 use super::rope::RopeRows;
 
 /// Attention of one block. Field names are those of the checkpoint.
@@ -116,6 +115,9 @@ fn causal_probs(queries: Tensor<4>, keys: Tensor<4>, bias: &Tensor<2>) -> Tensor
     let bias = bias.clone().reshape([1, 1, 1, columns, columns]);
     softmax(scores + bias, 4).reshape([rows, kv_heads, folded, columns])
 }
+
+/// Added to a score that must not count: its exponential is exactly zero in f32.
+const MASKED: f32 = -1e9;
 
 /// Zero at and below the diagonal, [`MASKED`] above.
 ///

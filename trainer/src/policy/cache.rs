@@ -1,30 +1,63 @@
 //! Preallocated key-value cache of one rollout worker, written in place.
 //!
-//! Token `i` of a sequence is column `i` of its slot. Keys are stored transposed, `[slots, Hkv, K,
-//! S]`, and values as `[slots, Hkv, S, K]`: both products of attention then read the cache with a
-//! unit stride along their output columns. They are stored in the precision of these products, which
-//! would round them anyway.
+//! A prompt is stored once for all its completions, in a slot of its own; a completion has a slot for
+//! what follows. Column `i` of a prompt's slot is its token `i`, column `i` of a completion's slot
+//! the completion's token `i`. Stored in the precision of attention's products, which would round
+//! keys and values anyway.
 //!
 //! In place means: the tensor is moved out, assigned and moved back while nothing else holds it.
 //! A view that outlives a decode step would silently turn every write into a copy of the cache.
 
 use std::ops::Range;
 
-use burn::tensor::{Device, IndexingUpdateOp, Int, Tensor, TensorData};
+use burn::tensor::{Device, Tensor};
 use rlvr_backends::Precision;
-use rlvr_backends::kernels::{Heads, decode_attention};
+use rlvr_backends::kernels::{
+    DecodeRows, KvPanels, Projected, Rotation, RowSpan, decode_attention,
+};
 
 use super::config::ModelConfig;
 
-/// Columns attended to are rounded up to this many, so that shapes repeat.
+/// Columns of a slot are rounded up to this many, so that shapes repeat.
 pub const COLUMN_BUCKET: usize = 32;
+
+/// How many prompts and completions a cache holds, and of what length.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CacheShape {
+    /// Completions.
+    pub slots: usize,
+    /// Tokens of a completion, without its last, which is never read.
+    pub columns: usize,
+    /// Prompts.
+    pub prompt_slots: usize,
+    /// Tokens of a prompt.
+    pub prompt_columns: usize,
+}
+
+impl CacheShape {
+    /// Bytes of the cache.
+    pub fn bytes(&self, config: &ModelConfig, precision: Precision) -> u64 {
+        let columns = self.slots * self.columns + self.prompt_slots * self.prompt_columns;
+        kv_bytes(config, columns, precision)
+    }
+
+    /// Tokens of the longest sequence.
+    pub fn sequence_tokens(&self) -> usize {
+        self.prompt_columns + self.columns
+    }
+}
+
+/// Bytes of the keys and values of so many tokens.
+pub fn kv_bytes(config: &ModelConfig, num_tokens: usize, precision: Precision) -> u64 {
+    let per_token = 2 * config.num_layers * config.num_kv_heads * config.head_dim;
+    (per_token * num_tokens * precision.value_bytes()) as u64
+}
 
 /// Keys and values of one block.
 #[derive(Debug)]
 pub struct LayerCache {
-    keys: Tensor<4>,
-    values: Tensor<4>,
-    precision: Precision,
+    prompts: KvPanels,
+    completions: KvPanels,
 }
 
 /// Keys and values of packed prompts, as one block computed them.
@@ -44,97 +77,77 @@ pub struct PromptKv {
 pub struct KvCache {
     /// One entry per block.
     pub layers: Vec<LayerCache>,
-    num_slots: usize,
-    num_columns: usize,
+    shape: CacheShape,
+    precision: Precision,
+    config: ModelConfig,
 }
-
-/// Where one decode step writes, and what it may see.
-#[derive(Debug)]
-pub struct StepIndex {
-    key_index: Tensor<1, Int>,
-    value_index: Tensor<1, Int>,
-    /// Zero where a row may look, very negative elsewhere, `[R, 1, 1, S']`.
-    bias: Tensor<4>,
-    positions: Vec<usize>,
-}
-
-/// Added to a score that must not count: its exponential is exactly zero in f32.
-pub const MASKED: f32 = -1e9;
 
 impl KvCache {
     /// An empty cache for attention in `precision`. Memory is committed by the system as columns are
     /// written.
     pub fn new(
         config: &ModelConfig,
-        num_slots: usize,
-        num_columns: usize,
+        shape: CacheShape,
         precision: Precision,
         device: &Device,
     ) -> Self {
-        let (heads, width) = (config.num_kv_heads, config.head_dim);
-        let options = || (device, precision.dtype());
+        let panels =
+            |slots, columns| KvPanels::new(slots, columns, config.heads(), (device, precision));
         let layers = (0..config.num_layers)
             .map(|_| LayerCache {
-                keys: Tensor::zeros([num_slots, heads, width, num_columns], options()),
-                values: Tensor::zeros([num_slots, heads, num_columns, width], options()),
-                precision,
+                prompts: panels(shape.prompt_slots, shape.prompt_columns),
+                completions: panels(shape.slots, shape.columns),
             })
             .collect();
         Self {
             layers,
-            num_slots,
-            num_columns,
+            shape,
+            precision,
+            config: config.clone(),
         }
     }
 
-    /// Bytes of one slot with `num_columns` columns.
-    pub fn slot_bytes(config: &ModelConfig, num_columns: usize, precision: Precision) -> u64 {
-        let per_column = 2 * config.num_layers * config.num_kv_heads * config.head_dim;
-        (per_column * num_columns * precision.value_bytes()) as u64
+    /// What it holds.
+    pub fn shape(&self) -> CacheShape {
+        self.shape
     }
 
-    /// Number of slots.
-    pub fn num_slots(&self) -> usize {
-        self.num_slots
-    }
-
-    /// Copies a prompt, which are some rows of what a prefill left, into a slot.
+    /// Copies a prompt, which are some rows of what a prefill left, into a slot for prompts.
     pub fn write_prompt(&mut self, slot: usize, prompts: &[PromptKv], rows: &Range<usize>) {
         let length = rows.len();
+        let (heads, width) = (self.config.num_kv_heads, self.config.head_dim);
         for (layer, kv) in self.layers.iter_mut().zip(prompts) {
-            let [_, heads, width, _] = layer.keys.dims();
             let own = |x: &Tensor<2>| {
-                let own = layer
-                    .precision
-                    .operand(x.clone().narrow(0, rows.start, length));
+                let own = x.clone().narrow(0, rows.start, length);
+                let own = self.precision.operand(own);
                 own.reshape([1, length, heads, width])
             };
             let keys = own(&kv.keys).permute([0, 2, 3, 1]);
             let values = own(&kv.values).permute([0, 2, 1, 3]);
-            layer.keys.inplace(|all| {
+            layer.prompts.keys.inplace(|all| {
                 all.slice_assign([slot..slot + 1, 0..heads, 0..width, 0..length], keys)
             });
-            layer.values.inplace(|all| {
+            layer.prompts.values.inplace(|all| {
                 all.slice_assign([slot..slot + 1, 0..heads, 0..length, 0..width], values)
             });
         }
     }
 
-    /// Fills a slot with zeros.
+    /// Fills the slot of a completion with zeros.
     pub fn clear_slot(&mut self, slot: usize) {
         for layer in &mut self.layers {
-            for cache in [&mut layer.keys, &mut layer.values] {
-                let [_, a, b, c] = cache.dims();
-                let zeros = Tensor::zeros([1, a, b, c], (&cache.device(), cache.dtype()));
-                cache.inplace(|all| all.slice_assign([slot..slot + 1, 0..a, 0..b, 0..c], zeros));
-            }
+            layer.completions.inplace(|all| {
+                let [_, a, b, c] = all.dims();
+                let zeros = Tensor::zeros([1, a, b, c], (&all.device(), all.dtype()));
+                all.slice_assign([slot..slot + 1, 0..a, 0..b, 0..c], zeros)
+            });
         }
     }
 
-    /// Copies slot `from` over slot `to`.
+    /// Copies slot `from` of the completions over slot `to`.
     pub fn move_slot(&mut self, from: usize, to: usize) {
         for layer in &mut self.layers {
-            for cache in [&mut layer.keys, &mut layer.values] {
+            for cache in [&mut layer.completions.keys, &mut layer.completions.values] {
                 // `select` copies, so no view of the cache is alive when it is assigned.
                 let index = Tensor::from_data([from as i64], &cache.device());
                 let slot = cache.clone().select(0, index);
@@ -146,90 +159,37 @@ impl KvCache {
         }
     }
 
-    /// Index of a step in which the token of row `r` (slot `r`) stands at `positions[r]`.
-    pub fn step_index(&self, positions: &[usize]) -> StepIndex {
-        let [_, heads, width, capacity] = self.layers[0].keys.dims();
-        let device = self.layers[0].keys.device();
-        let longest = positions.iter().max().map_or(0, |last| last + 1);
-        let num_columns = longest
-            .next_multiple_of(COLUMN_BUCKET)
-            .min(self.num_columns);
-        let panels = heads * width;
-        let mut key_index = Vec::with_capacity(positions.len() * panels);
-        let mut value_index = Vec::with_capacity(positions.len() * heads);
-        let mut bias = vec![MASKED; positions.len() * num_columns];
-        for (row, &position) in positions.iter().enumerate() {
-            key_index.extend(
-                (0..panels).map(|panel| ((row * panels + panel) * capacity + position) as i64),
-            );
-            value_index
-                .extend((0..heads).map(|head| ((row * heads + head) * capacity + position) as i64));
-            bias[row * num_columns..][..=position].fill(0.0);
-        }
-        let num_rows = positions.len();
-        let upload = |values: Vec<i64>| {
-            let length = values.len();
-            Tensor::from_data(TensorData::new(values, [length]), &device)
-        };
-        StepIndex {
-            key_index: upload(key_index),
-            value_index: upload(value_index),
-            bias: Tensor::from_data(
-                TensorData::new(bias, [num_rows, 1, 1, num_columns]),
-                &device,
-            ),
-            positions: positions.to_vec(),
-        }
+    /// The rows of a decode step, for [`LayerCache::attend`]; row `r` stands in slot `r`.
+    ///
+    /// # Panics
+    /// If a row names columns that are not there.
+    pub fn rows(&self, spans: Vec<RowSpan>) -> DecodeRows {
+        let LayerCache {
+            prompts,
+            completions,
+        } = &self.layers[0];
+        DecodeRows::new(
+            spans,
+            prompts,
+            completions,
+            self.config.heads(),
+            self.precision,
+        )
     }
 }
 
 impl LayerCache {
-    /// Writes one token per row.
+    /// Writes one token per row, and attends from it to what stands before it.
     ///
     /// # Shapes
-    /// - `keys`, `values`: `[R, Hkv * K]`
-    pub fn write(&mut self, step: &StepIndex, keys: Tensor<2>, values: Tensor<2>) {
-        let [_, heads, width, _] = self.keys.dims();
-        let rows = keys.dims()[0];
-        let [keys, values] = [keys, values].map(|x| self.precision.operand(x));
-        self.keys.inplace(|all| {
-            let shape = all.dims();
-            all.reshape([shape.iter().product::<usize>()])
-                .select_assign(
-                    0,
-                    step.key_index.clone(),
-                    keys.reshape([rows * heads * width]),
-                    IndexingUpdateOp::Assign,
-                )
-                .reshape(shape)
-        });
-        self.values.inplace(|all| {
-            let shape = all.dims();
-            all.reshape([shape[0] * shape[1] * shape[2], shape[3]])
-                .select_assign(
-                    0,
-                    step.value_index.clone(),
-                    values.reshape([rows * heads, width]),
-                    IndexingUpdateOp::Assign,
-                )
-                .reshape(shape)
-        });
-    }
-
-    /// Attends from one query per row to what stands in its slot up to its position.
-    ///
-    /// # Shapes
-    /// - `queries`, output: `[R, H * K]`
-    pub fn attend(&self, step: &StepIndex, queries: Tensor<2>, heads: Heads) -> Tensor<2> {
-        let (positions, bias) = (&step.positions, &step.bias);
-        decode_attention(
-            queries,
-            &self.keys,
-            &self.values,
-            positions,
-            bias,
-            heads,
-            self.precision,
-        )
+    /// - output: `[R, H * K]`
+    pub fn attend(
+        &mut self,
+        rows: &DecodeRows,
+        projected: Projected,
+        rotation: &Rotation,
+    ) -> Tensor<2> {
+        let own = &mut self.completions;
+        decode_attention(projected, rotation, &self.prompts, own, rows)
     }
 }

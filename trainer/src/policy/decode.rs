@@ -8,22 +8,19 @@
 //!
 //! In half precision the copy holds the weights rounded, in half the bytes, and the head with them:
 //! a product would round a weight at every step otherwise, which is what happens without the copy.
-//!
-//! The prompt's keys and values are copied into every slot of its group, not shared: attention
-//! over a shared prompt reads less, but for SmolLM2-135M (46 kB per token, 32 slots, 150 prompt
-//! tokens) that is 0.2 GB of a step's 0.8 GB and less than a tenth of its time, for 0.2 GB of
-//! memory, and the copy itself takes a millisecond per completion. A tiny model has 4 kB per token
-//! and notices nothing. In return a slot is all there is to a sequence.
 
 use burn::nn::{Linear, RmsNorm};
 use burn::tensor::{Int, Tensor, TensorData};
-use rlvr_backends::Precision;
-use rlvr_backends::kernels::{Projection, Rotation, project, rotate, swiglu};
+use rlvr_backends::kernels::{
+    DecodeRows, Projected, Projection, Rotation, RowSpan, add_rms_norm, project, project_raw,
+    rms_norm_operand, swiglu, swiglu_operand,
+};
+use rlvr_backends::{Precision, is_host};
 
-use super::cache::{KvCache, LayerCache, StepIndex};
+use super::cache::{KvCache, LayerCache};
 use super::config::ModelConfig;
 use super::decoder::{Block, Decoder};
-use super::packed::{head_norm, norm};
+use super::packed::head_norm;
 use super::rope::RopeTable;
 
 /// The weights of a decoder, laid out for decoding.
@@ -41,14 +38,38 @@ pub struct DecodeWeights {
 struct DecodeBlock {
     input_norm: RmsNorm,
     /// Queries, keys and values.
-    attention: [Projection; 3],
+    attention: Projections<3>,
     query_norm: Option<RmsNorm>,
     key_norm: Option<RmsNorm>,
     output: Projection,
     inner_norm: RmsNorm,
     /// Gate and up.
-    inner: [Projection; 2],
+    inner: Projections<2>,
     down: Projection,
+}
+
+/// Projections of the same rows.
+#[derive(Debug)]
+enum Projections<const N: usize> {
+    /// Each by itself: what the CPU does in one go anyway.
+    Apart([Projection; N]),
+    /// Side by side: a device does one product where it would do several smaller ones.
+    Together(Box<Projection>),
+}
+
+impl<const N: usize> Projections<N> {
+    /// Together on devices where they are copied; head norms need them apart.
+    fn new(parts: [Projection; N], is_together: bool) -> Self {
+        if !is_together {
+            return Self::Apart(parts);
+        }
+        let weights = parts.iter().map(|it| it.weight.clone()).collect();
+        let biases: Option<Vec<_>> = parts.iter().map(|it| it.bias.clone()).collect();
+        Self::Together(Box::new(Projection {
+            weight: Tensor::cat(weights, 0),
+            bias: biases.map(|biases| Tensor::cat(biases, 0)),
+        }))
+    }
 }
 
 impl DecodeWeights {
@@ -56,7 +77,11 @@ impl DecodeWeights {
     /// copies and transposed views of the block weights; the embedding is never copied, the head only
     /// if it is rounded.
     pub fn new(decoder: &Decoder, is_copy: bool, precision: Precision) -> Self {
-        let layout = Layout { is_copy, precision };
+        let layout = Layout {
+            is_copy,
+            is_together: is_copy && !is_host(&decoder.head_weight().device()),
+            precision,
+        };
         Self {
             config: decoder.config().clone(),
             precision,
@@ -74,31 +99,36 @@ impl DecodeWeights {
         }
     }
 
-    /// Logits of one token per row, row `r` in slot `r` of the cache at `positions[r]`. The cache
-    /// is written.
+    /// Logits of one token per row, row `r` in slot `r` of the cache, as the last column of
+    /// `spans[r]`. The cache is written.
     ///
     /// # Shapes
-    /// - `tokens`, `positions`: `[R]`
+    /// - `tokens`, `spans`: `[R]`
     /// - output: `[R, V]`
     ///
     /// # Panics
-    /// If there is not one position per token.
+    /// If there is not one span per token, or one reaches behind the cache.
     pub fn step(
         &self,
         tokens: Tensor<1, Int>,
-        positions: &[usize],
+        spans: &[RowSpan],
         rope: &RopeTable,
         cache: &mut KvCache,
     ) -> Tensor<2> {
         let [rows] = tokens.dims();
-        assert_eq!(positions.len(), rows, "step: one position per token [R]");
-        let step = cache.step_index(positions);
-        let rotation = rope.rows(positions, &self.embedding.device());
-        let mut x = self.embedding.clone().select(0, tokens);
+        assert_eq!(spans.len(), rows, "step: one span per token [R]");
+        let step = cache.rows(spans.to_vec());
+        let positions: Vec<usize> = step.positions().collect();
+        let rotation = rope.rows(&positions, &self.embedding.device());
+        let mut stream = Stream {
+            x: self.embedding.clone().select(0, tokens),
+            delta: None,
+        };
         for (block, cache) in self.blocks.iter().zip(&mut cache.layers) {
-            x = block.step(x, &rotation, cache, &step, self);
+            stream = block.step(stream, &rotation, cache, &step, self);
         }
-        self.logits(norm(&self.norm, x))
+        let (_, hidden) = stream.norm(&self.norm, self.precision);
+        self.logits(hidden)
     }
 
     /// Tokens of the host, for [`DecodeWeights::step`].
@@ -108,13 +138,38 @@ impl DecodeWeights {
         Tensor::from_data(TensorData::new(tokens, [rows]), &self.embedding.device())
     }
 
-    /// Logits of final hidden states.
+    /// Logits of final hidden states, as the device leaves them, in f32 or rounded to the precision.
     ///
     /// # Shapes
     /// - `hidden`: `[R, D]`
     /// - output: `[R, V]`
     pub fn logits(&self, hidden: Tensor<2>) -> Tensor<2> {
-        apply(&self.head, hidden, self.precision)
+        project_raw(hidden, &self.head, self.precision)
+    }
+}
+
+/// The residual stream, before what the last product adds to it: sum and norm are one operation.
+struct Stream {
+    /// `[R, D]`, f32.
+    x: Tensor<2>,
+    /// `[R, D]`, as a product left it.
+    delta: Option<Tensor<2>>,
+}
+
+impl Stream {
+    /// The sum, and its norm as an operand.
+    fn norm(self, norm: &RmsNorm, precision: Precision) -> (Tensor<2>, Tensor<2>) {
+        let (gamma, eps) = (norm.gamma.val(), norm.epsilon);
+        match self.delta {
+            None => {
+                let normed = rms_norm_operand(self.x.clone(), gamma, eps, precision);
+                (self.x, normed)
+            }
+            Some(delta) => {
+                let [x, normed] = add_rms_norm(self.x, delta, gamma, eps, precision);
+                (x, normed)
+            }
+        }
     }
 }
 
@@ -122,61 +177,77 @@ impl DecodeBlock {
     fn new(block: &Block, layout: Layout) -> Self {
         let projection = |linear: &Linear| layout.of(linear);
         let (attention, mlp) = (&block.self_attn, &block.mlp);
+        let inner = [&mlp.gate_proj, &mlp.up_proj].map(projection);
+        let heads = [&attention.q_proj, &attention.k_proj, &attention.v_proj].map(projection);
+        let has_head_norms = attention.q_norm.is_some() || attention.k_norm.is_some();
         Self {
             input_norm: block.input_layernorm.clone(),
-            attention: [&attention.q_proj, &attention.k_proj, &attention.v_proj].map(projection),
+            attention: Projections::new(heads, layout.is_together && !has_head_norms),
             query_norm: attention.q_norm.clone(),
             key_norm: attention.k_norm.clone(),
             output: projection(&attention.o_proj),
             inner_norm: block.post_attention_layernorm.clone(),
-            inner: [&mlp.gate_proj, &mlp.up_proj].map(projection),
+            inner: Projections::new(inner, layout.is_together),
             down: projection(&mlp.down_proj),
         }
     }
 
-    /// `[R, D]` to `[R, D]`.
     fn step(
         &self,
-        x: Tensor<2>,
+        stream: Stream,
         rotation: &Rotation,
         cache: &mut LayerCache,
-        step: &StepIndex,
+        step: &DecodeRows,
         weights: &DecodeWeights,
-    ) -> Tensor<2> {
-        let normed = norm(&self.input_norm, x.clone());
-        let x = x + self.attend(normed, rotation, cache, step, weights);
-        let normed = norm(&self.inner_norm, x.clone());
-        let [gate, up] = project(normed, self.inner.each_ref(), weights.precision);
-        x + apply(&self.down, swiglu(gate, up), weights.precision)
+    ) -> Stream {
+        let precision = weights.precision;
+        let (x, normed) = stream.norm(&self.input_norm, precision);
+        let attended = self.attend(normed, rotation, cache, step, weights);
+        let delta = Some(project_raw(attended, &self.output, precision));
+        let (x, normed) = Stream { x, delta }.norm(&self.inner_norm, precision);
+        let gated = match &self.inner {
+            Projections::Apart(parts) => {
+                let [gate, up] = project(normed, parts.each_ref(), precision);
+                swiglu(gate, up)
+            }
+            Projections::Together(both) => {
+                swiglu_operand(project_raw(normed, both, precision), precision)
+            }
+        };
+        let delta = Some(project_raw(gated, &self.down, precision));
+        Stream { x, delta }
     }
 
+    /// `[R, D]` to `[R, H * K]`.
     fn attend(
         &self,
         x: Tensor<2>,
         rotation: &Rotation,
         cache: &mut LayerCache,
-        step: &StepIndex,
+        step: &DecodeRows,
         weights: &DecodeWeights,
     ) -> Tensor<2> {
         let (config, precision) = (&weights.config, weights.precision);
-        let [queries, keys, values] = project(x, self.attention.each_ref(), precision);
-        let queries = head_norm(&self.query_norm, queries, config.head_dim);
-        let keys = head_norm(&self.key_norm, keys, config.head_dim);
-        cache.write(step, rotate(keys, rotation), values);
-        let attended = cache.attend(step, rotate(queries, rotation), config.heads());
-        apply(&self.output, attended, precision)
+        let projected = match &self.attention {
+            Projections::Apart(parts) => {
+                let [queries, keys, values] = project(x, parts.each_ref(), precision);
+                Projected::Apart {
+                    queries: head_norm(&self.query_norm, queries, config.head_dim),
+                    keys: head_norm(&self.key_norm, keys, config.head_dim),
+                    values,
+                }
+            }
+            Projections::Together(all) => Projected::Together(project_raw(x, all, precision)),
+        };
+        cache.attend(step, projected, rotation)
     }
-}
-
-fn apply(projection: &Projection, x: Tensor<2>, precision: Precision) -> Tensor<2> {
-    let [output] = project(x, [projection], precision);
-    output
 }
 
 /// How weights are laid out.
 #[derive(Clone, Copy)]
 struct Layout {
     is_copy: bool,
+    is_together: bool,
     precision: Precision,
 }
 
@@ -212,6 +283,7 @@ fn transposed(x: Tensor<2>) -> Tensor<2> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::policy::cache::CacheShape;
     use crate::policy::config::{Architecture, RopeScaling};
     use crate::policy::decoder::tests::tiny_config;
     use burn::tensor::Device;
@@ -269,14 +341,20 @@ mod tests {
                 .map(|row| (0..90).map(|t| (t * 7 + row * 5) % 48).collect())
                 .collect();
             let expected = full(&decoder, &tokens);
-            let mut cache = KvCache::new(&config, 2, 90, Precision::F32, &device);
+            let shape = CacheShape {
+                slots: 2,
+                columns: 85,
+                prompt_slots: 3,
+                prompt_columns: 5,
+            };
+            let mut cache = KvCache::new(&config, shape, Precision::F32, &device);
             let rope = RopeTable::new(&config, 90);
             let lengths = [5, 3];
             let prompts = [&tokens[0][..5], &tokens[1][..3]];
             let prefill = decoder.prefill(&prompts, Precision::F32);
             let logits = values(weights.logits(prefill.last_hidden.clone()));
             for (slot, length) in lengths.into_iter().enumerate() {
-                cache.write_prompt(slot, &prefill.layers, &prefill.rows[slot]);
+                cache.write_prompt(2 - slot, &prefill.layers, &prefill.rows[slot]);
                 assert_close(
                     &logits[slot * 48..][..48],
                     &expected[slot * 90 + length - 1],
@@ -284,9 +362,14 @@ mod tests {
             }
             for step in 0..85 {
                 let positions = [5 + step, 3 + step];
+                let spans = [0, 1].map(|row| RowSpan {
+                    prompt_slot: 2 - row,
+                    prompt_columns: lengths[row],
+                    own_columns: step + 1,
+                });
                 let inputs = [tokens[0][positions[0]], tokens[1][positions[1]]];
                 let logits =
-                    values(weights.step(weights.upload(&inputs), &positions, &rope, &mut cache));
+                    values(weights.step(weights.upload(&inputs), &spans, &rope, &mut cache));
                 for (row, position) in positions.into_iter().enumerate() {
                     assert_close(&logits[row * 48..][..48], &expected[row * 90 + position]);
                 }

@@ -61,11 +61,14 @@ impl<'a> Active<'a> {
         &self.seen
     }
 
-    /// The last token, and its position in the sequence.
-    pub(super) fn last(&self) -> (u32, usize) {
-        let token = self.tokens.last().copied().unwrap_or(0);
-        let position = self.request.prompt_tokens.len() + self.tokens.len() - 1;
-        (token, position)
+    /// The last token.
+    pub(super) fn last(&self) -> u32 {
+        self.tokens.last().copied().unwrap_or(0)
+    }
+
+    /// Tokens of its prompt, and its own.
+    pub(super) fn num_tokens(&self) -> [usize; 2] {
+        [self.request.prompt_tokens.len(), self.tokens.len()]
     }
 
     /// Appends a draw.

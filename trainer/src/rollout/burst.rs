@@ -6,12 +6,14 @@
 //! vain, in its own slot; the worker drops what was drawn behind its end.
 
 use burn::tensor::Tensor;
+use rlvr_backends::kernels::RowSpan;
 
 use super::RolloutError;
 use super::active::Active;
 use super::device_sampling::{DeviceSampler, next_tokens, read_draws};
 use super::engine::Call;
 use super::sampling::Draw;
+use super::seats::Seat;
 use crate::policy::cache::KvCache;
 use crate::policy::rope::RopeTable;
 
@@ -20,22 +22,26 @@ pub(super) struct Rows<'s, 'a> {
     pub(super) active: Vec<&'s mut Active<'a>>,
     /// `[R]`: the last token of each row.
     pub(super) tokens: Vec<u32>,
-    /// `[R]`: where it stands.
-    pub(super) positions: Vec<usize>,
+    /// `[R]`: what it sees.
+    pub(super) spans: Vec<RowSpan>,
 }
 
 impl<'s, 'a> Rows<'s, 'a> {
     /// Rows of `num_rows` slots. Those without a completion write the first column of a free slot,
-    /// which a prompt overwrites before anything reads it.
-    pub(super) fn new(active: Vec<&'s mut Active<'a>>, num_rows: usize) -> Self {
-        let (mut tokens, mut positions) = (vec![0; num_rows], vec![0; num_rows]);
-        for (row, active) in active.iter().enumerate() {
-            (tokens[row], positions[row]) = active.last();
-        }
+    /// which the first token of a completion overwrites before anything reads it.
+    pub(super) fn new(seats: Vec<&'s mut Seat<'a>>, num_rows: usize) -> Self {
+        let mut tokens: Vec<u32> = seats.iter().map(|seat| seat.active.last()).collect();
+        let mut spans: Vec<RowSpan> = seats.iter().map(|seat| seat.span()).collect();
+        let in_vain = RowSpan {
+            own_columns: 1,
+            ..RowSpan::default()
+        };
+        tokens.resize(num_rows, 0);
+        spans.resize(num_rows, in_vain);
         Self {
-            active,
+            active: seats.into_iter().map(|seat| &mut seat.active).collect(),
             tokens,
-            positions,
+            spans,
         }
     }
 }
@@ -46,16 +52,16 @@ impl<'s, 'a> Rows<'s, 'a> {
 /// If the device fails.
 pub(super) fn burst(
     call: &Call<'_>,
-    sampler: &DeviceSampler<'_>,
+    sampler: &DeviceSampler,
     rows: Rows<'_, '_>,
     rope: &RopeTable,
     cache: &mut KvCache,
 ) -> Result<Vec<Vec<Option<Draw>>>, RolloutError> {
-    let num_steps = num_steps(call, &rows);
+    let num_steps = num_steps(call, &rows, cache.shape().columns);
     let Rows {
         mut active,
         tokens,
-        mut positions,
+        mut spans,
     } = rows;
     let num_rows = tokens.len();
     let mut drawn: Vec<Tensor<2>> = Vec::with_capacity(num_steps);
@@ -64,24 +70,22 @@ pub(super) fn burst(
             None => call.weights.upload(&tokens),
             Some(drawn) => next_tokens(drawn),
         };
-        let logits = call.weights.step(tokens, &positions, rope, cache);
+        let logits = call.weights.step(tokens, &spans, rope, cache);
         drawn.push(sampler.draw_unread(logits, &uniforms(&mut active, ahead, num_rows)));
-        let own = &mut positions[..active.len()];
-        own.iter_mut().for_each(|position| *position += 1);
+        let own = &mut spans[..active.len()];
+        own.iter_mut().for_each(|span| span.own_columns += 1);
     }
     let draws = read_draws(Tensor::cat(drawn, 0))?;
     Ok(draws.chunks(num_rows).map(<[_]>::to_vec).collect())
 }
 
-/// As many as some completion can still use, and as every row has columns left for: the cache is
-/// one tensor, in which the column behind the last of a slot belongs to another.
-fn num_steps(call: &Call<'_>, rows: &Rows<'_, '_>) -> usize {
+/// As many as some completion can still use, and as every row has columns left for.
+fn num_steps(call: &Call<'_>, rows: &Rows<'_, '_>, columns: usize) -> usize {
     let left = rows.active.iter().map(|active| active.most_left(call));
-    let furthest = rows.positions.iter().max();
-    let columns = call.slot_tokens - furthest.copied().unwrap_or(0);
+    let longest = rows.spans.iter().map(|span| span.own_columns).max();
     call.steps_per_read
         .min(left.max().unwrap_or(0))
-        .min(columns)
+        .min(columns + 1 - longest.unwrap_or(1))
 }
 
 /// The numbers that the token `ahead` behind the next is drawn with, and zeros for rows in vain.

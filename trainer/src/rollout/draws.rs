@@ -29,7 +29,7 @@ pub(super) enum Draws<'a> {
     /// Leaves the logits where they are.
     Device {
         call: &'a Call<'a>,
-        sampler: Box<DeviceSampler<'a>>,
+        sampler: DeviceSampler,
         /// Rows of which logits are made at most.
         most_rows: usize,
     },
@@ -42,11 +42,7 @@ impl<'a> Draws<'a> {
             false => Self::Host { call, secs: 0.0 },
             true => Self::Device {
                 call,
-                sampler: Box::new(DeviceSampler::new(
-                    call.params,
-                    call.decoder.config().vocab_size,
-                    &call.decoder.head_weight().device(),
-                )),
+                sampler: DeviceSampler::new(call.params),
                 most_rows: num_slots,
             },
         }
@@ -75,7 +71,7 @@ impl<'a> Draws<'a> {
             Self::Host { call, secs } => {
                 let weights = &call.weights;
                 let tokens = weights.upload(&rows.tokens);
-                let logits = weights.step(tokens, &rows.positions, rope, cache);
+                let logits = weights.step(tokens, &rows.spans, rope, cache);
                 let mut active = rows.active;
                 let places: Vec<usize> = (0..active.len()).collect();
                 Ok(vec![on_host(call, logits, &places, &mut active, secs)?])

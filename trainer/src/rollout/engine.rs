@@ -3,17 +3,17 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
+use rlvr_backends::kernels::VOCAB_LIMIT;
 use rlvr_backends::{Precision, is_host};
 
 use super::active::Done;
-use super::device_sampling::VOCAB_LIMIT;
-use super::memory::{num_slots, slot_tokens};
+use super::memory::{Demand, total_bytes};
 use super::pool::PromptPool;
 use super::queue::Queue;
 use super::stop::StopRules;
 use super::worker::{Worker, WorkerOutput};
 use super::{Request, RolloutConfig, RolloutError, RolloutOutput, RolloutStats, SamplingParams};
-use crate::policy::cache::KvCache;
+use crate::policy::cache::CacheShape;
 use crate::policy::config::ModelConfig;
 use crate::policy::decode::DecodeWeights;
 use crate::policy::decoder::Decoder;
@@ -45,7 +45,6 @@ pub(super) struct Call<'a> {
     pub(super) seed: u64,
     pub(super) stage: Stage,
     pub(super) step: u64,
-    pub(super) slot_tokens: usize,
     pub(super) prefill_tokens: usize,
     pub(super) precision: Precision,
     pub(super) sampling_threads: usize,
@@ -124,13 +123,9 @@ impl Engine {
         let start = Instant::now();
         params.validate()?;
         self.check(requests)?;
-        let num_completions = requests.iter().map(|r| r.num_completions as usize).sum();
-        let longest = requests.iter().map(|r| r.prompt_tokens.len()).max();
-        let slot_tokens = slot_tokens(&self.model, longest.unwrap_or(0), params.max_new_tokens);
         let precision = self.precision;
-        let slot_bytes = KvCache::slot_bytes(&self.model, slot_tokens, precision);
-        let num_slots = num_slots(&self.rollout, slot_tokens, slot_bytes, num_completions)?;
-        let slots = share(num_slots, self.rollout.num_workers);
+        let demand = demand(requests, params);
+        let caches = demand.caches(&self.model, &self.rollout, precision)?;
         let is_host = is_host(&decoder.head_weight().device());
         let samples_on_device = self.samples_on_device(params, is_host);
         let call = Call {
@@ -145,17 +140,16 @@ impl Engine {
             seed,
             stage,
             step,
-            slot_tokens,
             prefill_tokens: self.rollout.prefill_tokens,
             precision,
-            sampling_threads: sampling_threads(slots.len()),
+            sampling_threads: sampling_threads(caches.len()),
             samples_on_device,
             steps_per_read: self.rollout.steps_per_read.max(1),
             pads_rows: samples_on_device || !is_host,
         };
-        let outputs = run(&call, &slots)?;
-        let mut stats = total(&outputs, &slots);
-        stats.kv_bytes = num_slots as u64 * slot_bytes;
+        let outputs = run(&call, &caches)?;
+        let mut stats = total(&outputs, &caches);
+        stats.kv_bytes = total_bytes(&caches, &self.model, precision);
         let completions = collect(requests, outputs);
         stats.wall_secs = start.elapsed().as_secs_f64();
         Ok(RolloutOutput { completions, stats })
@@ -205,12 +199,17 @@ impl Engine {
     }
 }
 
-/// Slots of each worker.
-fn share(num_slots: usize, num_workers: usize) -> Vec<usize> {
-    let workers = num_workers.min(num_slots).max(1);
-    (0..workers)
-        .map(|worker| num_slots / workers + usize::from(worker < num_slots % workers))
-        .collect()
+/// What some requests ask of the cache.
+fn demand(requests: &[Request], params: &SamplingParams) -> Demand {
+    let wanted = requests.iter().filter(|it| it.num_completions > 0);
+    let groups = wanted.clone().map(|it| it.num_completions as usize);
+    Demand {
+        longest_prompt: wanted.map(|it| it.prompt_tokens.len()).max().unwrap_or(0),
+        num_prompts: groups.clone().count(),
+        least_group: groups.clone().min().unwrap_or(1),
+        num_completions: groups.sum(),
+        max_new_tokens: params.max_new_tokens,
+    }
 }
 
 /// Threads that one worker may sample with.
@@ -219,21 +218,21 @@ fn sampling_threads(num_workers: usize) -> usize {
     (cores / num_workers).clamp(1, 8)
 }
 
-fn run(call: &Call<'_>, slots: &[usize]) -> Result<Vec<WorkerOutput>, RolloutError> {
-    let work = |num_slots: usize| {
-        let output = Worker::new(call, num_slots).run();
+fn run(call: &Call<'_>, caches: &[CacheShape]) -> Result<Vec<WorkerOutput>, RolloutError> {
+    let work = |cache: CacheShape| {
+        let output = Worker::new(call, cache).run();
         if output.is_err() {
             call.queue.abort();
         }
         output
     };
-    if let [num_slots] = slots {
-        return Ok(vec![work(*num_slots)?]);
+    if let [cache] = caches {
+        return Ok(vec![work(*cache)?]);
     }
     std::thread::scope(|scope| {
-        let handles: Vec<_> = slots
+        let handles: Vec<_> = caches
             .iter()
-            .map(|num_slots| scope.spawn(move || work(*num_slots)))
+            .map(|cache| scope.spawn(move || work(*cache)))
             .collect();
         let outputs: Vec<_> = handles
             .into_iter()
@@ -246,14 +245,15 @@ fn run(call: &Call<'_>, slots: &[usize]) -> Result<Vec<WorkerOutput>, RolloutErr
     })
 }
 
-fn total(outputs: &[WorkerOutput], slots: &[usize]) -> RolloutStats {
+fn total(outputs: &[WorkerOutput], caches: &[CacheShape]) -> RolloutStats {
+    let workers = caches.len() as f64;
     let mut sum = RolloutStats {
-        num_slots: slots.iter().sum(),
-        num_workers: slots.len(),
+        num_slots: caches.iter().map(|cache| cache.slots).sum(),
+        num_workers: caches.len(),
         ..RolloutStats::default()
     };
     let (mut rows, mut places) = (0u64, 0u64);
-    for (output, num_slots) in outputs.iter().zip(slots) {
+    for (output, cache) in outputs.iter().zip(caches) {
         sum.prefill_tokens += output.prefill_tokens;
         sum.num_reused_prompts += output.num_reused_prompts;
         sum.decode_tokens += output
@@ -263,11 +263,11 @@ fn total(outputs: &[WorkerOutput], slots: &[usize]) -> RolloutStats {
             .sum::<u64>();
         sum.decode_steps += output.decode_steps;
         sum.decode_reads += output.decode_reads;
-        sum.prefill_secs += output.prefill_secs / slots.len() as f64;
-        sum.decode_secs += output.decode_secs / slots.len() as f64;
-        sum.sampling_secs += output.sampling_secs / slots.len() as f64;
+        sum.prefill_secs += output.prefill_secs / workers;
+        sum.decode_secs += output.decode_secs / workers;
+        sum.sampling_secs += output.sampling_secs / workers;
         rows += output.decode_rows;
-        places += output.decode_steps * *num_slots as u64;
+        places += output.decode_steps * cache.slots as u64;
     }
     sum.slot_use_frac = rows as f64 / places.max(1) as f64;
     sum

@@ -3,7 +3,7 @@
 use rlvr_backends::Precision;
 
 use super::{RolloutConfig, RolloutError};
-use crate::policy::cache::{COLUMN_BUCKET, KvCache};
+use crate::policy::cache::{COLUMN_BUCKET, CacheShape, kv_bytes};
 use crate::policy::config::ModelConfig;
 
 /// Bytes of an f32.
@@ -34,8 +34,10 @@ pub struct MemoryEstimate {
     pub logits_bytes: u64,
     /// Completions decoded at once.
     pub num_slots: usize,
-    /// Tokens that one slot holds.
-    pub slot_tokens: usize,
+    /// Tokens of the longest sequence that fits into the cache.
+    pub sequence_tokens: usize,
+    /// The cache of a single completion with its prompt.
+    pub slot_bytes: u64,
 }
 
 impl MemoryEstimate {
@@ -84,55 +86,111 @@ fn copied_weights(config: &ModelConfig, precision: Precision) -> u64 {
     config.num_layers as u64 * block_weights(config) + head
 }
 
-/// Tokens of a slot that holds prompts up to `longest_prompt` and their completions.
-pub fn slot_tokens(config: &ModelConfig, longest_prompt: usize, max_new_tokens: usize) -> usize {
-    let longest = longest_prompt.saturating_add(max_new_tokens);
-    longest
-        .min(config.max_position_embeddings)
-        .next_multiple_of(COLUMN_BUCKET)
+/// What a rollout asks of its cache.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Demand {
+    /// Tokens of the longest prompt.
+    pub longest_prompt: usize,
+    /// Prompts.
+    pub num_prompts: usize,
+    /// Completions of the prompt that has the fewest.
+    pub least_group: usize,
+    /// Completions in all.
+    pub num_completions: usize,
+    /// Tokens of a completion.
+    pub max_new_tokens: usize,
 }
 
-/// Slots of `slot_tokens` tokens in `slot_bytes` each that the budget, the configured bound and the
-/// work allow.
-///
-/// # Errors
-/// If the budget holds no slot.
-pub fn num_slots(
-    rollout: &RolloutConfig,
-    slot_tokens: usize,
-    slot_bytes: u64,
-    num_completions: usize,
-) -> Result<usize, RolloutError> {
-    let affordable = (rollout.kv_budget_bytes / slot_bytes.max(1)) as usize;
-    if affordable == 0 {
-        return Err(RolloutError::BudgetTooSmall {
-            budget_bytes: rollout.kv_budget_bytes,
-            needed_bytes: slot_bytes,
-            column_tokens: slot_tokens,
-        });
+/// Prompts that a worker stores for each whole group that its slots hold. The completions that run
+/// at one time are of more prompts than their number says, because the last of a group are still
+/// running when later groups have begun: of up to three times as many where lengths are spread as
+/// an exponential distribution is. A prompt without a place would wait, and slots with it.
+const PROMPTS_PER_GROUP: usize = 4;
+
+impl Demand {
+    /// Of one prompt length, and equally many completions of every prompt.
+    pub fn of_groups(
+        longest_prompt: usize,
+        [num_prompts, group]: [usize; 2],
+        max_new_tokens: usize,
+    ) -> Self {
+        Self {
+            longest_prompt,
+            num_prompts,
+            least_group: group,
+            num_completions: num_prompts * group,
+            max_new_tokens,
+        }
     }
-    let wanted = rollout.max_slots.min(num_completions);
-    Ok(wanted.max(1).min(affordable))
+
+    /// Caches of `num_slots` slots in all, shared out to workers.
+    fn shapes(&self, config: &ModelConfig, num_slots: usize, workers: usize) -> Vec<CacheShape> {
+        let context = config.max_position_embeddings;
+        let columns = |tokens: usize| tokens.min(context).next_multiple_of(COLUMN_BUCKET);
+        let workers = workers.min(num_slots).max(1);
+        let slots = |worker| num_slots / workers + usize::from(worker < num_slots % workers);
+        let shape = |slots: usize| {
+            let groups = slots.div_ceil(self.least_group.max(1));
+            let prompts = slots.min(PROMPTS_PER_GROUP * groups);
+            CacheShape {
+                slots,
+                columns: columns(self.max_new_tokens),
+                prompt_slots: prompts.min(self.num_prompts).max(1),
+                prompt_columns: columns(self.longest_prompt),
+            }
+        };
+        (0..workers).map(|worker| shape(slots(worker))).collect()
+    }
+
+    /// A cache for each worker, as large as the budget, the configured bound and the work allow.
+    ///
+    /// # Errors
+    /// If the budget holds no completion.
+    pub fn caches(
+        &self,
+        config: &ModelConfig,
+        rollout: &RolloutConfig,
+        precision: Precision,
+    ) -> Result<Vec<CacheShape>, RolloutError> {
+        let shapes = |slots| self.shapes(config, slots, rollout.num_workers);
+        let bytes = |slots| total_bytes(&shapes(slots), config, precision);
+        let most = rollout.max_slots.min(self.num_completions).max(1);
+        let fitting: Vec<usize> = (1..=most).collect();
+        let count = fitting.partition_point(|&slots| bytes(slots) <= rollout.kv_budget_bytes);
+        if count == 0 {
+            return Err(RolloutError::BudgetTooSmall {
+                budget_bytes: rollout.kv_budget_bytes,
+                needed_bytes: bytes(1),
+                column_tokens: shapes(1).iter().map(CacheShape::sequence_tokens).sum(),
+            });
+        }
+        Ok(shapes(count))
+    }
 }
 
-/// Estimates a rollout of `num_completions` completions of prompts up to `longest_prompt` tokens.
+/// Bytes of some caches.
+pub fn total_bytes(shapes: &[CacheShape], config: &ModelConfig, precision: Precision) -> u64 {
+    let bytes = shapes.iter().map(|shape| shape.bytes(config, precision));
+    bytes.sum()
+}
+
+/// Estimates a rollout.
 ///
 /// # Errors
-/// As [`num_slots`].
+/// As [`Demand::caches`].
 pub fn estimate(
     config: &ModelConfig,
     rollout: &RolloutConfig,
-    longest_prompt: usize,
-    num_completions: usize,
+    demand: &Demand,
     attention: AttentionPath,
 ) -> Result<MemoryEstimate, RolloutError> {
     let AttentionPath {
         precision,
         holds_scores,
     } = attention;
-    let slot_tokens = slot_tokens(config, longest_prompt, rollout.max_new_tokens);
-    let slot_bytes = KvCache::slot_bytes(config, slot_tokens, precision);
-    let num_slots = num_slots(rollout, slot_tokens, slot_bytes, num_completions)?;
+    let longest_prompt = demand.longest_prompt;
+    let caches = demand.caches(config, rollout, precision)?;
+    let num_slots = caches.iter().map(|cache| cache.slots).sum();
     let tokens = rollout.prefill_tokens.max(longest_prompt) as u64;
     let per_token = 4 * config.hidden_size + 3 * config.intermediate_size;
     let scores = match holds_scores {
@@ -149,13 +207,14 @@ pub fn estimate(
             true => copied_weights(config, precision) * precision.value_bytes() as u64,
             false => 0,
         },
-        kv_bytes: num_slots as u64 * slot_bytes,
+        kv_bytes: total_bytes(&caches, config, precision),
         prefill_bytes: workers
             * (tokens * (per_token + scores) as u64 * F32
-                + KvCache::slot_bytes(config, tokens as usize, precision)),
+                + kv_bytes(config, tokens as usize, precision)),
         logits_bytes: (num_slots as u64 + sampling_threads) * logits_row,
         num_slots,
-        slot_tokens,
+        sequence_tokens: caches[0].sequence_tokens(),
+        slot_bytes: total_bytes(&demand.shapes(config, 1, 1), config, precision),
     })
 }
 
@@ -179,20 +238,25 @@ mod tests {
         assert_eq!(num_weights(&config), count(&config));
     }
 
+    fn rollout(kv_budget_bytes: u64, max_slots: usize, num_workers: usize) -> RolloutConfig {
+        RolloutConfig {
+            kv_budget_bytes,
+            max_slots,
+            num_workers,
+            ..RolloutConfig::default()
+        }
+    }
+
     #[test]
     fn slots_follow_the_budget() {
         let config = tiny_config();
-        let slot_bytes = KvCache::slot_bytes(&config, 64, Precision::F32);
-        let half = KvCache::slot_bytes(&config, 64, Precision::Bf16);
-        assert_eq!(2 * half, slot_bytes);
+        let slot_bytes = kv_bytes(&config, 64, Precision::F32);
+        assert_eq!(2 * kv_bytes(&config, 64, Precision::Bf16), slot_bytes);
         assert_eq!(slot_bytes, 2 * 2 * 2 * 8 * 64 * 4);
         let slots = |budget: u64, max_slots: usize, completions: usize| {
-            let rollout = RolloutConfig {
-                kv_budget_bytes: budget,
-                max_slots,
-                ..RolloutConfig::default()
-            };
-            num_slots(&rollout, 64, slot_bytes, completions)
+            let demand = Demand::of_groups(20, [completions, 1], 30);
+            let caches = demand.caches(&config, &rollout(budget, max_slots, 1), Precision::F32);
+            caches.map(|caches| caches[0].slots)
         };
         assert_eq!(slots(7 * slot_bytes, 32, 100), Ok(7));
         assert_eq!(slots(7 * slot_bytes, 3, 100), Ok(3));
@@ -204,26 +268,51 @@ mod tests {
     }
 
     #[test]
+    fn a_prompt_is_stored_once_for_its_completions() {
+        let config = tiny_config();
+        let caches = |groups: [usize; 2], max_slots: usize, workers: usize| {
+            let demand = Demand::of_groups(33, groups, 30);
+            let rollout = rollout(1 << 30, max_slots, workers);
+            demand.caches(&config, &rollout, Precision::F32).unwrap()
+        };
+        // All at once: a slot per prompt.
+        let shape = CacheShape {
+            slots: 64,
+            columns: 32,
+            prompt_slots: 8,
+            prompt_columns: 64,
+        };
+        assert_eq!(caches([8, 8], 64, 1), [shape]);
+        let tokens = 64 * 32 + 8 * 64;
+        let bytes = kv_bytes(&config, tokens, Precision::F32);
+        assert_eq!(shape.bytes(&config, Precision::F32), bytes);
+        // In turn: four times as many as whole groups fit.
+        let prompt_slots = |groups, max_slots, workers| {
+            let caches = caches(groups, max_slots, workers);
+            caches.iter().map(|it| it.prompt_slots).collect::<Vec<_>>()
+        };
+        assert_eq!(prompt_slots([100, 8], 64, 1), [32]);
+        assert_eq!(prompt_slots([100, 8], 65, 2), [20, 16]);
+        // One completion each: a prompt for every slot.
+        assert_eq!(prompt_slots([100, 1], 64, 1), [64]);
+    }
+
+    #[test]
     fn an_estimate_names_every_part() {
         let config = tiny_config();
-        let rollout = RolloutConfig {
-            max_new_tokens: 30,
-            ..RolloutConfig::default()
-        };
+        let rollout = RolloutConfig::default();
+        let demand = Demand::of_groups(20, [1000, 1], 30);
         let of = |precision, holds_scores| {
             let attention = AttentionPath {
                 precision,
                 holds_scores,
             };
-            estimate(&config, &rollout, 20, 1000, attention).unwrap()
+            estimate(&config, &rollout, &demand, attention).unwrap()
         };
         let estimate = of(Precision::F32, false);
-        assert_eq!(estimate.slot_tokens, 64);
         assert_eq!(estimate.num_slots, 64);
-        assert_eq!(
-            estimate.kv_bytes,
-            64 * KvCache::slot_bytes(&config, 64, Precision::F32)
-        );
+        let bytes = 64 * kv_bytes(&config, 64, Precision::F32);
+        assert_eq!(estimate.kv_bytes, bytes);
         assert!(estimate.total_bytes() > estimate.kv_bytes + estimate.weights_bytes);
         let scores = 2048 * (3 * config.num_heads * 20) as u64 * F32;
         assert_eq!(

@@ -41,6 +41,7 @@ mod pool;
 mod prefill;
 mod queue;
 pub mod sampling;
+mod seats;
 mod stop;
 #[cfg(test)]
 mod tests;

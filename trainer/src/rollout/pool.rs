@@ -25,7 +25,7 @@ use rlvr_core::ScoringSettings;
 use super::engine::Engine;
 use super::prefill::{batches, prompts};
 use super::{Request, RolloutError};
-use crate::policy::cache::{KvCache, PromptKv};
+use crate::policy::cache::{PromptKv, kv_bytes};
 use crate::policy::decoder::Decoder;
 use crate::policy::prefill::Prefill;
 use crate::record::PromptId;
@@ -284,7 +284,7 @@ fn score(
     let found = per_prompt(batch, &entropies, settings.template)?;
     stats.entropy_secs += started.elapsed().as_secs_f64();
 
-    let bytes = KvCache::slot_bytes(decoder.config(), num_tokens, precision);
+    let bytes = kv_bytes(decoder.config(), num_tokens, precision);
     if pool.held_bytes + bytes <= settings.kv_pool_bytes {
         pool.held_bytes += bytes;
         pool.batches.push(PoolBatch {

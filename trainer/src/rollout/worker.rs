@@ -12,8 +12,9 @@ use super::draws::Draws;
 use super::engine::Call;
 use super::prefill::{batches, prompts};
 use super::sampling::Draw;
+use super::seats::{PromptSlots, Ready, Seat};
 use super::{Request, RolloutError};
-use crate::policy::cache::{KvCache, PromptKv};
+use crate::policy::cache::{CacheShape, KvCache, PromptKv};
 use crate::policy::rope::RopeTable;
 
 /// Rows of a decode step off the host are a multiple of this.
@@ -33,34 +34,28 @@ pub(super) struct WorkerOutput {
     pub(super) sampling_secs: f64,
 }
 
-/// A prompt that has been run and still owes completions.
-struct Ready<'a> {
-    /// Those without a slot, each with its first token.
-    waiting: VecDeque<Active<'a>>,
-    layers: Vec<PromptKv>,
-    rows: Range<usize>,
-}
-
 pub(super) struct Worker<'a> {
     call: &'a Call<'a>,
     cache: KvCache,
     rope: RopeTable,
     draws: Draws<'a>,
-    slots: Vec<Option<Active<'a>>>,
+    slots: Vec<Option<Seat<'a>>>,
+    prompt_slots: PromptSlots,
     ready: VecDeque<Ready<'a>>,
     output: WorkerOutput,
 }
 
 impl<'a> Worker<'a> {
-    pub(super) fn new(call: &'a Call<'a>, num_slots: usize) -> Self {
+    pub(super) fn new(call: &'a Call<'a>, cache: CacheShape) -> Self {
         let device = call.decoder.head_weight().device();
         let config = call.decoder.config();
         Self {
             call,
-            cache: KvCache::new(config, num_slots, call.slot_tokens, call.precision, &device),
-            rope: RopeTable::new(config, call.slot_tokens),
-            draws: Draws::new(call, num_slots),
-            slots: (0..num_slots).map(|_| None).collect(),
+            cache: KvCache::new(config, cache, call.precision, &device),
+            rope: RopeTable::new(config, cache.sequence_tokens()),
+            draws: Draws::new(call, cache.slots),
+            slots: (0..cache.slots).map(|_| None).collect(),
+            prompt_slots: PromptSlots::new(cache.prompt_slots),
             ready: VecDeque::new(),
             output: WorkerOutput::default(),
         }
@@ -86,7 +81,7 @@ impl<'a> Worker<'a> {
         loop {
             self.seat();
             let num_free = self.slots.iter().filter(|slot| slot.is_none()).count();
-            if num_free == 0 {
+            if num_free == 0 || !self.ready.is_empty() {
                 return Ok(());
             }
             // A few prompts ahead, so that single free slots do not mean single-prompt batches.
@@ -104,7 +99,8 @@ impl<'a> Worker<'a> {
         }
     }
 
-    /// Gives free slots to completions of prompts that have been run.
+    /// Gives free slots to completions of prompts that have been run, as long as their prompts have
+    /// a place too. The slots of prompts are all held by seats then, so waiting comes to an end.
     fn seat(&mut self) {
         for slot in 0..self.slots.len() {
             while self.slots[slot].is_none() {
@@ -114,12 +110,23 @@ impl<'a> Worker<'a> {
                 if let Some(mut active) = ready.waiting.pop_front() {
                     if let Some(done) = active.done(self.call) {
                         self.output.done.push(done);
+                    } else if let Some(prompt_slot) =
+                        store(ready, &mut self.prompt_slots, &mut self.cache)
+                    {
+                        self.prompt_slots.hold(prompt_slot);
+                        self.slots[slot] = Some(Seat {
+                            active,
+                            prompt_slot,
+                        });
                     } else {
-                        self.cache.write_prompt(slot, &ready.layers, &ready.rows);
-                        self.slots[slot] = Some(active);
+                        ready.waiting.push_front(active);
+                        return;
                     }
                 }
                 if ready.waiting.is_empty() {
+                    if let Some(slot) = ready.prompt_slot {
+                        self.prompt_slots.release(slot);
+                    }
                     self.ready.pop_front();
                 }
             }
@@ -148,6 +155,7 @@ impl<'a> Worker<'a> {
                 waiting: indices.map(new).collect(),
                 layers,
                 rows,
+                prompt_slot: None,
             });
         }
         let waiting = self.ready.range_mut(first..);
@@ -234,8 +242,8 @@ impl<'a> Worker<'a> {
     fn append(&mut self, draws: &[Option<Draw>]) -> Result<(), RolloutError> {
         self.output.decode_steps += 1;
         for (slot, draw) in self.slots.iter_mut().zip(draws) {
-            if let Some(active) = slot {
-                active.push(*draw)?;
+            if let Some(seat) = slot {
+                seat.active.push(*draw)?;
                 self.output.decode_rows += 1;
             }
         }
@@ -258,13 +266,25 @@ impl<'a> Worker<'a> {
     /// Frees the slots of completions that have ended.
     fn retire(&mut self) {
         for slot in &mut self.slots {
-            let ended = slot.as_mut().and_then(|active| active.done(self.call));
-            if let Some(done) = ended {
+            let Some(seat) = slot else { continue };
+            if let Some(done) = seat.active.done(self.call) {
                 self.output.done.push(done);
+                self.prompt_slots.release(seat.prompt_slot);
                 *slot = None;
             }
         }
     }
+}
+
+/// The slot that holds the prompt's keys and values, where they are copied on the first call; none
+/// if all are taken.
+fn store(ready: &mut Ready<'_>, slots: &mut PromptSlots, cache: &mut KvCache) -> Option<usize> {
+    if ready.prompt_slot.is_none() {
+        let slot = slots.take()?;
+        cache.write_prompt(slot, &ready.layers, &ready.rows);
+        ready.prompt_slot = Some(slot);
+    }
+    ready.prompt_slot
 }
 
 /// Rows are rounded up to a few sizes, so that shapes repeat while completions end: a device

@@ -113,7 +113,7 @@ fn draw(
         return Ok(draws.collect());
     }
     let rows = TensorData::new(logits.to_vec(), [uniforms.len(), VOCAB]);
-    let sampler = DeviceSampler::new(params, VOCAB, device);
+    let sampler = DeviceSampler::new(params);
     let draws = sampler.draw(Tensor::from_data(rows, device), uniforms);
     draws.map_err(Failure::run)
 }

@@ -1,7 +1,9 @@
 //! The device's sampler against the host's, on the CPU backend.
 
 use super::*;
-use crate::rollout::device_sampling::{DeviceSampler, RESOLUTION};
+use rlvr_backends::kernels::RESOLUTION;
+
+use crate::rollout::device_sampling::DeviceSampler;
 use crate::rollout::sampling::{Draw, Sampler};
 use crate::seed::{Stream, stream};
 use serde::Deserialize;
@@ -38,7 +40,7 @@ fn on_device(
 ) -> Vec<Option<Draw>> {
     let device = Device::default();
     let rows = TensorData::new(logits.to_vec(), [uniforms.len(), vocab]);
-    let sampler = DeviceSampler::new(params, vocab, &device);
+    let sampler = DeviceSampler::new(params);
     let drawn = sampler.draw(Tensor::from_data(rows, &device), uniforms);
     drawn.expect("the CPU does not fail")
 }

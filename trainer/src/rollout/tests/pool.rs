@@ -6,7 +6,7 @@ use rlvr_backends::Precision;
 
 use super::super::*;
 use super::{assert_same, config, decoder, letters, requests, roll_out};
-use crate::policy::cache::KvCache;
+use crate::policy::cache::kv_bytes;
 use crate::policy::decoder::tests::tiny_config;
 use crate::seed::Stage;
 
@@ -112,7 +112,7 @@ fn prompt_entropy_is_the_mean_over_positions_two_to_the_last() {
 #[test]
 fn completions_are_the_same_with_and_without_reuse() {
     let requests = requests(9, 5);
-    let slot_bytes = KvCache::slot_bytes(&tiny_config(), 32, Precision::F32);
+    let slot_bytes = kv_bytes(&tiny_config(), 32, Precision::F32);
     for (prefill_tokens, kv_pool_bytes) in [
         (64, u64::MAX),
         (4096, u64::MAX),

@@ -1,8 +1,12 @@
 //! The gate of a SwiGLU feed-forward and its gradient.
 
+#[cfg(feature = "cube")]
+pub(super) mod cube;
+
 use burn::tensor::Tensor;
 use burn::tensor::activation::sigmoid;
 use rayon::prelude::*;
+use rlvr_core::Precision;
 
 use super::host::{Values, tensor};
 use super::lanes::{exp, wide, work};
@@ -36,6 +40,24 @@ pub fn swiglu(gate: Tensor<2>, up: Tensor<2>) -> Tensor<2> {
         (Some(z), Some(u)) => tensor(kernel(z.slice(), u.slice()), gate.dims(), &gate.device()),
         _ => portable(gate, up),
     }
+}
+
+/// As [`swiglu`], of gate and up side by side, as an operand of products in `precision`.
+///
+/// # Shapes
+/// - `gate_up`: `[N, 2 F]`, f32 or in the type of an operand; output: `[N, F]`
+///
+/// # Panics
+/// If the width is odd.
+pub fn swiglu_operand(gate_up: Tensor<2>, precision: Precision) -> Tensor<2> {
+    let [_, width] = gate_up.dims();
+    assert_eq!(width % 2, 0, "swiglu_operand: [N, 2 F]");
+    #[cfg(feature = "cube")]
+    if cube::has_kernel(&gate_up) {
+        return cube::swiglu(gate_up, precision);
+    }
+    let half = |first| precision.result(gate_up.clone().narrow(1, first, width / 2));
+    precision.operand(swiglu(half(0), half(width / 2)))
 }
 
 /// Gradients of a loss whose gradient with respect to [`swiglu`] is `grad`.

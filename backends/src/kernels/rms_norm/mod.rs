@@ -1,7 +1,11 @@
 //! Root-mean-square norm of rows and its gradient.
 
+#[cfg(feature = "cube")]
+pub(super) mod cube;
+
 use burn::tensor::{DType, Tensor};
 use rayon::prelude::*;
+use rlvr_core::Precision;
 
 use super::host::{Values, tensor};
 use super::lanes::{dot, wide, work};
@@ -31,8 +35,52 @@ pub fn rms_norm(x: Tensor<2>, gamma: Tensor<1>, eps: f64) -> Tensor<2> {
             let output = kernel(values.slice(), scale.slice(), eps as f32);
             tensor(output, x.dims(), &x.device())
         }
+        #[cfg(feature = "cube")]
+        _ if cube::has_kernel(&x) => cube::rms_norm(x, gamma, eps, Precision::F32),
         _ => portable(x, gamma, eps),
     }
+}
+
+/// As [`rms_norm`], as an operand of products in `precision`.
+///
+/// # Panics
+/// As [`rms_norm`].
+pub fn rms_norm_operand(
+    x: Tensor<2>,
+    gamma: Tensor<1>,
+    eps: f64,
+    precision: Precision,
+) -> Tensor<2> {
+    #[cfg(feature = "cube")]
+    if cube::has_kernel(&x) {
+        return cube::rms_norm(x, gamma, eps, precision);
+    }
+    precision.operand(rms_norm(x, gamma, eps))
+}
+
+/// `x + delta`, and its norm as an operand of products in `precision`.
+///
+/// # Shapes
+/// - `x`: `[N, D]`, f32; `delta`: `[N, D]`, f32 or in the type of an operand; `gamma`: `[D]`
+/// - output: `[N, D]`, f32, and `[N, D]`
+///
+/// # Panics
+/// If N or D differ.
+pub fn add_rms_norm(
+    x: Tensor<2>,
+    delta: Tensor<2>,
+    gamma: Tensor<1>,
+    eps: f64,
+    precision: Precision,
+) -> [Tensor<2>; 2] {
+    assert_eq!(x.dims(), delta.dims(), "add_rms_norm: x and delta [N, D]");
+    assert_eq!(x.dims()[1], gamma.dims()[0], "rms_norm: x and gamma [D]");
+    #[cfg(feature = "cube")]
+    if cube::has_kernel(&x) {
+        return cube::add_rms_norm(x, delta, gamma, eps, precision);
+    }
+    let sum = x + precision.result(delta);
+    [sum.clone(), rms_norm_operand(sum, gamma, eps, precision)]
 }
 
 /// Gradients of [`rms_norm`] with respect to `x`, `[N, D]`, and `gamma`, `[D]`.

@@ -1,0 +1,147 @@
+//! Operations that CubeCL devices (CUDA, Vulkan and the others of wgpu) have kernels for.
+//!
+//! The kernels stand beside their operations. Here is how they are reached: Burn runs operations
+//! of its own lazily, as one stream that it fuses, and these methods put ours into that stream.
+
+pub(super) mod sums;
+
+use burn::backend::fusion::custom::TensorSpec;
+use burn::backend::tensor::{FloatTensor, IntTensor};
+use burn::backend::{Backend, backend_extension};
+use burn::tensor::{DType, Device, Shape};
+use burn_cubecl::CubeBackend;
+use cubecl::ir::ElemType;
+
+use super::prefix_attention::Heads;
+use super::{decode_attention, draw, rms_norm, swiglu};
+
+/// True if kernels of CubeCL run on `device`.
+pub(super) fn is_cube(device: &Device) -> bool {
+    !crate::is_host(device)
+}
+
+/// How a kernel names a type.
+pub(super) fn element(dtype: DType) -> ElemType {
+    burn::backend::cubecl::dtype_to_storage_type(dtype)
+}
+
+/// Fused operations, on tensors without autodiff.
+#[backend_extension(Cube, Fusion)]
+pub trait FusedOps: Backend {
+    /// As [`super::draw::draw`], without filters.
+    #[fusion(dtype = DType::F32, shape = rows_of_three(logits))]
+    fn draw(
+        logits: FloatTensor<Self>,
+        uniforms: FloatTensor<Self>,
+        inverse_temperature: f32,
+        is_greedy: bool,
+    ) -> FloatTensor<Self>;
+
+    /// As [`super::rms_norm::rms_norm`], with a result of type `dtype`.
+    #[fusion(meta = |x, _, _, dtype| TensorSpec::new(x.shape.clone(), *dtype))]
+    fn rms_norm(
+        x: FloatTensor<Self>,
+        gamma: FloatTensor<Self>,
+        eps: f32,
+        dtype: DType,
+    ) -> FloatTensor<Self>;
+
+    /// As [`super::rms_norm::add_rms_norm`], with a norm of type `dtype`.
+    #[fusion(meta = |x, _, _, _, dtype| {
+        (x.clone(), TensorSpec::new(x.shape.clone(), *dtype))
+    })]
+    fn add_rms_norm(
+        x: FloatTensor<Self>,
+        delta: FloatTensor<Self>,
+        gamma: FloatTensor<Self>,
+        eps: f32,
+        dtype: DType,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>);
+
+    /// As [`super::swiglu::swiglu_operand`], with a result of type `dtype`.
+    #[fusion(meta = |gate_up, dtype| TensorSpec::new(half(&gate_up.shape), *dtype))]
+    fn swiglu(gate_up: FloatTensor<Self>, dtype: DType) -> FloatTensor<Self>;
+
+    /// As [`super::decode_attention::decode_attention`]: what is attended, and the edited keys and
+    /// values.
+    #[expect(clippy::too_many_arguments, reason = "each tensor has to be one")]
+    #[fusion(meta = |projected, _, _, _, _, own_keys, own_values, _, heads| {
+        let shape = [projected.shape[0], heads.num_kv_heads * heads.group * heads.width];
+        let attended = TensorSpec::new(shape.into(), own_keys.dtype);
+        (attended, own_keys.clone(), own_values.clone())
+    })]
+    fn decode_attention(
+        projected: FloatTensor<Self>,
+        cos: FloatTensor<Self>,
+        sin: FloatTensor<Self>,
+        prompt_keys: FloatTensor<Self>,
+        prompt_values: FloatTensor<Self>,
+        own_keys: FloatTensor<Self>,
+        own_values: FloatTensor<Self>,
+        spans: IntTensor<Self>,
+        heads: Heads,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
+}
+
+fn half(shape: &Shape) -> Shape {
+    [shape[0], shape[1] / 2].into()
+}
+
+fn rows_of_three(logits: &Shape) -> Shape {
+    [logits[0], 3].into()
+}
+
+impl FusedOps for CubeBackend {
+    fn draw(
+        logits: FloatTensor<Self>,
+        uniforms: FloatTensor<Self>,
+        inverse_temperature: f32,
+        is_greedy: bool,
+    ) -> FloatTensor<Self> {
+        draw::cube::launch(logits, uniforms, inverse_temperature, is_greedy)
+    }
+
+    fn rms_norm(
+        x: FloatTensor<Self>,
+        gamma: FloatTensor<Self>,
+        eps: f32,
+        dtype: DType,
+    ) -> FloatTensor<Self> {
+        rms_norm::cube::launch(x, gamma, eps, dtype)
+    }
+
+    fn add_rms_norm(
+        x: FloatTensor<Self>,
+        delta: FloatTensor<Self>,
+        gamma: FloatTensor<Self>,
+        eps: f32,
+        dtype: DType,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        rms_norm::cube::launch_add(x, delta, gamma, eps, dtype)
+    }
+
+    fn swiglu(gate_up: FloatTensor<Self>, dtype: DType) -> FloatTensor<Self> {
+        swiglu::cube::launch(gate_up, dtype)
+    }
+
+    fn decode_attention(
+        projected: FloatTensor<Self>,
+        cos: FloatTensor<Self>,
+        sin: FloatTensor<Self>,
+        prompt_keys: FloatTensor<Self>,
+        prompt_values: FloatTensor<Self>,
+        own_keys: FloatTensor<Self>,
+        own_values: FloatTensor<Self>,
+        spans: IntTensor<Self>,
+        heads: Heads,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+        let operands = decode_attention::cube::Operands {
+            projected,
+            rotation: [cos, sin],
+            prompts: [prompt_keys, prompt_values],
+            own: [own_keys, own_values],
+            spans,
+        };
+        decode_attention::cube::launch(operands, heads)
+    }
+}

@@ -1,0 +1,233 @@
+//! The kernels of devices against the CPU: one body for every compiled backend that has a device here.
+//! The others are reported and skipped.
+#![cfg(feature = "cpu")]
+
+use burn::tensor::{Device, Tensor, TensorData};
+use rlvr_backends::kernels::{
+    DecodeRows, Drawing, Filters, Heads, KvPanels, NO_TOKEN, Projected, Rotation, RowSpan,
+    add_rms_norm, decode_attention, draw, rms_norm, swiglu_operand,
+};
+use rlvr_backends::{BackendError, BackendKind, Precision, compiled, device};
+
+/// Runs `body` on every device that is not the oracle.
+fn on_every_device(body: impl Fn(BackendKind, &Device)) {
+    for kind in compiled()
+        .into_iter()
+        .filter(|kind| *kind != BackendKind::Cpu)
+    {
+        match device(kind) {
+            Ok(device) => body(kind, &device),
+            Err(error @ BackendError::NoDevice { .. }) => eprintln!("skipped: {error}"),
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
+/// Values between -1 and 1 that repeat nowhere, the same on every device.
+fn noise<const D: usize>(shape: [usize; D], salt: usize, device: &Device) -> Tensor<D> {
+    let place = |index: usize| (index * 7 + salt * 131) as f64 * 0.618_034 + salt as f64;
+    let count = shape.iter().product();
+    let values: Vec<f32> = (0..count).map(|i| place(i).sin() as f32).collect();
+    Tensor::from_data(TensorData::new(values, shape), device)
+}
+
+fn values<const D: usize>(x: Tensor<D>) -> Vec<f32> {
+    x.into_data().iter::<f32>().collect()
+}
+
+/// Every value within `tolerance` of the largest expected one.
+fn assert_close(kind: BackendKind, what: &str, given: &[f32], expected: &[f32], tolerance: f32) {
+    assert_eq!(given.len(), expected.len(), "{kind}: {what}");
+    let largest = expected.iter().fold(0f32, |most, x| most.max(x.abs()));
+    for (index, (given, expected)) in given.iter().zip(expected).enumerate() {
+        assert!(
+            (given - expected).abs() <= tolerance * largest,
+            "{kind}: {what}[{index}] is {given}, expected {expected}"
+        );
+    }
+}
+
+#[test]
+fn draws_are_those_of_the_cpu() {
+    on_every_device(|kind, device| {
+        // One block with a part in vain, several of them, and a row of one strip.
+        for (rows, vocab) in [(40, 1000), (7, 20_001), (5, 49_152), (3, 17)] {
+            for drawing in [0.0, 0.7, 1.0, 1.6].map(|it| Drawing::at(it, Filters::default())) {
+                let on = |device: &Device| {
+                    let logits = noise([rows, vocab], 1, device) * 9.0;
+                    let uniforms = (noise([rows, 1], 2, device) + 1.0) * 0.499_999;
+                    values(draw(logits, uniforms, &drawing))
+                };
+                let what = format!("{rows} x {vocab}, {drawing:?}");
+                let (found, expected) = (on(device), on(&Device::flex()));
+                for (found, expected) in found.chunks(3).zip(expected.chunks(3)) {
+                    assert_eq!(found[0], expected[0], "{kind}: {what}: token");
+                    assert_close(kind, &what, &found[1..], &expected[1..], 1e-5);
+                }
+            }
+        }
+    });
+}
+
+#[test]
+fn the_ends_of_the_distribution_are_drawn_from_tokens_with_weight() {
+    on_every_device(|kind, device| {
+        let vocab = 9000;
+        // Weight on three tokens, in two blocks; all others have none.
+        let mut logits = vec![-1e6f32; 4 * vocab];
+        for row in logits.chunks_mut(vocab) {
+            [row[5], row[8191], row[8300]] = [1.0, 1.0, 1.0];
+        }
+        logits[3 * vocab + 77] = f32::NAN;
+        let logits = Tensor::<2>::from_data(TensorData::new(logits, [4, vocab]), device);
+        let uniforms = Tensor::<2>::from_floats([[0.0], [0.5], [0.999_999_94], [0.2]], device);
+        let drawing = Drawing::at(1.0, Filters::default());
+        let found = values(draw(logits, uniforms, &drawing));
+        let tokens: Vec<f32> = found.chunks(3).map(|row| row[0]).collect();
+        assert_eq!(tokens, [5.0, 8191.0, 8300.0, NO_TOKEN], "{kind}");
+        assert_close(
+            kind,
+            "log-prob",
+            &found[1..3],
+            &[-3f32.ln(), 3f32.ln()],
+            1e-6,
+        );
+    });
+}
+
+/// Rows of a decode step: two that share a prompt of several tiles, one in its first column, one
+/// without a prompt.
+fn spans() -> Vec<RowSpan> {
+    let span = |prompt_slot, prompt_columns, own_columns| RowSpan {
+        prompt_slot,
+        prompt_columns,
+        own_columns,
+    };
+    vec![
+        span(1, 290, 150),
+        span(0, 5, 1),
+        span(2, 0, 6),
+        span(1, 290, 33),
+    ]
+}
+
+/// What two steps attend, and the panels behind them.
+fn two_steps(device: &Device, heads: Heads, precision: Precision) -> [Vec<f32>; 3] {
+    let Heads {
+        num_kv_heads,
+        group,
+        width,
+    } = heads;
+    let panels = |slots: usize, columns: usize, salt: usize| KvPanels {
+        keys: precision.operand(noise([slots, num_kv_heads, width, columns], salt, device)),
+        values: precision.operand(noise(
+            [slots, num_kv_heads, columns, width],
+            salt + 1,
+            device,
+        )),
+    };
+    let (prompts, mut own) = (panels(3, 310, 10), panels(5, 170, 20));
+    let attended = [0, 1].map(|step| {
+        let mut spans = spans();
+        spans.iter_mut().for_each(|span| span.own_columns += step);
+        let (count, keys) = (spans.len(), num_kv_heads * width);
+        let rows = DecodeRows::new(spans, &prompts, &own, heads, precision);
+        let noise = |columns, salt| noise([count, columns], salt + 50 * step, device);
+        let projected = Projected::Apart {
+            queries: noise(keys * group, 1),
+            keys: noise(keys, 2),
+            values: noise(keys, 3),
+        };
+        let (cos, sin) = (noise(width / 2, 4), noise(width / 2, 5));
+        let rotation = Rotation {
+            cos: Tensor::cat(vec![cos.clone(), cos], 1),
+            sin: Tensor::cat(vec![-sin.clone(), sin], 1),
+        };
+        decode_attention(projected, &rotation, &prompts, &mut own, &rows)
+    });
+    let attended = Tensor::cat(attended.to_vec(), 0);
+    [values(attended), values(own.keys), values(own.values)]
+}
+
+#[test]
+fn decode_attention_is_that_of_the_cpu() {
+    on_every_device(|kind, device| {
+        // Shapes of the tiny model, of SmolLM2 and Qwen2.5, and one that divides nothing.
+        for [num_kv_heads, group, width] in [[2, 2, 32], [3, 3, 64], [2, 7, 64], [1, 5, 24]] {
+            let heads = Heads {
+                num_kv_heads,
+                group,
+                width,
+            };
+            let found = two_steps(device, heads, Precision::F32);
+            let expected = two_steps(&Device::flex(), heads, Precision::F32);
+            let names = ["attended", "keys", "values"];
+            for ((found, expected), name) in found.iter().zip(&expected).zip(names) {
+                assert_close(kind, &format!("{heads:?}: {name}"), found, expected, 1e-5);
+            }
+        }
+    });
+}
+
+#[test]
+fn decode_attention_in_half_precision_is_within_its_rounding() {
+    on_every_device(|kind, device| {
+        if !device.supports_dtype(burn::tensor::FloatDType::BF16) {
+            eprintln!("skipped: {kind} does not compute in bf16");
+            return;
+        }
+        let heads = Heads {
+            num_kv_heads: 3,
+            group: 3,
+            width: 64,
+        };
+        let found = two_steps(device, heads, Precision::Bf16);
+        let expected = two_steps(&Device::flex(), heads, Precision::Bf16);
+        assert_close(kind, "attended", &found[0], &expected[0], 1e-2);
+        // The panels hold the same rounded numbers, but for ties of the rotation.
+        assert_close(kind, "keys", &found[1], &expected[1], 1e-2);
+        assert_close(kind, "values", &found[2], &expected[2], 0.0);
+    });
+}
+
+#[test]
+fn the_norm_is_that_of_the_cpu() {
+    on_every_device(|kind, device| {
+        for [rows, width] in [[1, 576], [300, 64], [70_000, 8], [3, 1000]] {
+            let on = |device: &Device| {
+                let x = noise([rows, width], 1, device) * 3.0;
+                values(rms_norm(x, noise([width], 2, device), 1e-5))
+            };
+            let (found, expected) = (on(device), on(&Device::flex()));
+            assert_close(kind, &format!("{rows} x {width}"), &found, &expected, 1e-6);
+            let on = |device: &Device| {
+                let [x, delta] = [1, 3].map(|salt| noise([rows, width], salt, device));
+                let gamma = noise([width], 2, device);
+                add_rms_norm(x, delta, gamma, 1e-5, Precision::F32).map(values)
+            };
+            for (found, expected) in on(device).iter().zip(&on(&Device::flex())) {
+                assert_close(
+                    kind,
+                    &format!("sum, {rows} x {width}"),
+                    found,
+                    expected,
+                    1e-6,
+                );
+            }
+        }
+    });
+}
+
+#[test]
+fn the_gate_is_that_of_the_cpu() {
+    on_every_device(|kind, device| {
+        for [rows, width] in [[1, 2], [33, 3072]] {
+            let on = |device: &Device| {
+                let gate_up = noise([rows, width], 1, device) * 9.0;
+                values(swiglu_operand(gate_up, Precision::F32))
+            };
+            let (found, expected) = (on(device), on(&Device::flex()));
+            assert_close(kind, &format!("{rows} x {width}"), &found, &expected, 1e-6);
+        }
+    });
+}
