@@ -1,16 +1,22 @@
 //! Operations of a transformer block over packed rows, with their gradients, and of the optimizer,
 //! one file each.
 //!
-//! A file here holds public functions over `Tensor`s, their portable path in plain Burn
+//! A file or folder here holds public functions over `Tensor`s, their portable path in plain Burn
 //! operations, the kernel, and the test that the two agree. The portable path is the definition;
-//! the kernel is used only on devices that have it, and is added only when a bench shows the
-//! gain. Callers never ask which path ran. Products in half precision ([`rlvr_core::Precision`])
-//! always take the portable path: what a CPU has no instructions for needs no kernel. Nothing here
-//! is recorded by autodiff: inputs are plain tensors, and a gradient is a function of its own.
+//! the kernel is used only on devices that have it, and is added only when a bench or the number of
+//! launches shows the gain. Callers never ask which path ran. On the CPU products in half precision
+//! ([`rlvr_core::Precision`]) always take the portable path: what it has no instructions for needs no
+//! kernel. Nothing here is recorded by autodiff: inputs are plain tensors, and a gradient is a
+//! function of its own.
 //!
 //! | operation | devices with a kernel |
 //! | --- | --- |
-//! | `rms_norm`, `swiglu`, `rotary`, `prefix_attention`, `decode_attention`, `token_scores`, `token_entropies`, `matmul`, `matmul_add`, `project`, `adamw`, `add`, `scale`, `sum_of_squares` | `cpu` |
+//! | `swiglu`, `rotate`, `prefix_attention`, their gradients, that of `rms_norm`, `token_scores`, `token_entropies`, `matmul`, `matmul_add`, `project`, `adamw`, `add`, `scale`, `sum_of_squares` | `cpu` |
+//! | `rms_norm`, `decode_attention` | `cpu`, CubeCL (CUDA and wgpu) |
+//! | `add_rms_norm`, `swiglu_operand`, `draw` | CubeCL |
+//!
+//! The kernels for the CPU are Rust, those for the others are CubeCL: one source that is compiled on
+//! the device's machine when it is first used.
 
 mod adamw;
 #[cfg(feature = "cube")]
@@ -38,7 +44,8 @@ pub use draw::{Drawing, Filters, NO_TOKEN, RESOLUTION, VOCAB_LIMIT, draw, draw_b
 pub use gradients::{add, scale, sum_of_squares};
 pub use matmul::{matmul, matmul_add};
 pub use prefix_attention::{
-    AttentionGradients, Heads, PromptSpan, prefix_attention, prefix_attention_backward,
+    AttentionGradients, Heads, PrefixSpans, PromptSpan, attention_bytes, prefix_attention,
+    prefix_attention_backward,
 };
 pub use project::{Projection, project, project_raw};
 pub use rms_norm::{add_rms_norm, rms_norm, rms_norm_backward, rms_norm_operand};

@@ -2,7 +2,7 @@
 
 mod budget;
 
-use rlvr_backends::kernels::draw_bytes;
+use rlvr_backends::kernels::{attention_bytes, draw_bytes};
 use rlvr_backends::{BackendKind, Precision};
 
 use crate::config::RunConfig;
@@ -116,8 +116,9 @@ fn sampling_bytes(model: &ModelConfig, config: &RunConfig, num_slots: usize) -> 
 /// The backward pass starts with all that [`Keep`] says for every packed row and the gradient of the
 /// output head. Beside them stand, one after the other: that gradient once more while it is summed
 /// over chunks, with two chunks of logits; then the first block's work, at its most when the gate
-/// is taken back (four vectors of the feed-forward width and two of the model's). It ends with the
-/// gradients of all blocks, and the work of one block. From the second micro-batch on, the sum of
+/// is taken back (four vectors of the feed-forward width and two of the model's), or the scores of
+/// its attention where these are held. It ends with the gradients of all blocks, and the work of one
+/// block. From the second micro-batch on, the sum of
 /// the gradients is held as well.
 fn update_bytes(shape: &RunShape<'_>, config: &RunConfig) -> u64 {
     let model = shape.model;
@@ -145,9 +146,18 @@ fn update_bytes(shape: &RunShape<'_>, config: &RunConfig) -> u64 {
     let sum = if step_rows > most { weights } else { 0 };
     let rounded = rounded_bytes(model, rows, head, logits, precision);
     let (scores, gate) = (head + 2 * logits + rounded.head, gate + rounded.block);
-    let start = kept + head + gate.max(scores);
-    let end = weights + head + block + rounded.block;
+    let attention = match holds_scores(config, precision) {
+        true => attention_bytes(rows as usize, shape.longest(config), model.heads()),
+        false => 0,
+    };
+    let start = kept + head + gate.max(scores).max(attention);
+    let end = weights + head + block + rounded.block + attention;
     sum + start.max(end)
+}
+
+/// Whether attention holds scores: the kernel that does not is the CPU's, for f32.
+fn holds_scores(config: &RunConfig, precision: Precision) -> bool {
+    config.backend.kind != BackendKind::Cpu || precision != Precision::F32
 }
 
 /// What products in half precision hold besides: their operands and results before these are f32
@@ -204,11 +214,9 @@ fn demands(shape: &RunShape<'_>, config: &RunConfig) -> Vec<Demand> {
 /// If the cache budget holds less than two completions.
 pub fn run_memory(shape: &RunShape<'_>, config: &RunConfig) -> Result<RunMemory, RolloutError> {
     let (model, precision) = (shape.model, shape.precision);
-    // The kernel of the CPU is for f32.
-    let holds_scores = config.backend.kind != BackendKind::Cpu || precision != Precision::F32;
     let attention = AttentionPath {
         precision,
-        holds_scores,
+        holds_scores: holds_scores(config, precision),
     };
     let mut largest: Option<(MemoryEstimate, u64)> = None;
     for demand in demands(shape, config) {
@@ -270,7 +278,7 @@ mod tests {
         config.backend.kind = BackendKind::Wgpu;
         config.rollout.sampling = SamplingPlace::Host;
         // Attention holds the scores of a prefill there.
-        let scores = 2048 * (3 * model.num_heads * 20) as u64 * F32;
+        let scores = 5 * 2048 * (model.num_heads * 20) as u64 * F32;
         let without = without + scores;
         assert_eq!(bytes(&config), without + 1000 + 3 * 4000);
         // Six tensors of the size of the logits of 64 slots.
@@ -283,6 +291,8 @@ mod tests {
     fn a_second_micro_batch_holds_the_sum_and_recompute_keeps_less() {
         let (mut model, mut config) = (tiny_config(), RunConfig::default());
         model.num_layers = 12;
+        // The gate needs more than attention.
+        model.intermediate_size = 1024;
         let shape = RunShape {
             model: &model,
             longest_prompt: 20,
@@ -315,5 +325,24 @@ mod tests {
         let (width, inner) = (model.hidden_size as u64, model.intermediate_size as u64);
         let operands = 2 * (2 * rows * (width + inner) + 2 * width * inner);
         assert_eq!(update_bytes(&half, &config), cut - less + operands);
+    }
+
+    #[test]
+    fn scores_count_where_no_kernel_computes_attention() {
+        let (model, mut config) = (tiny_config(), RunConfig::default());
+        let shape = RunShape {
+            model: &model,
+            longest_prompt: 20,
+            precision: Precision::F32,
+            keeps_start: false,
+        };
+        config.rollout.max_new_tokens = 30;
+        config.update.max_tokens_per_microbatch = 1000;
+        let with_kernel = update_bytes(&shape, &config);
+        config.backend.kind = BackendKind::Wgpu;
+        let gate = (2 * model.hidden_size + 4 * model.intermediate_size) as u64 * F32;
+        let scores = 5 * 50 * model.num_heads as u64 * F32;
+        let expected = with_kernel + 1000 * scores - 1000 * gate;
+        assert_eq!(update_bytes(&shape, &config), expected);
     }
 }

@@ -1,6 +1,7 @@
 //! What a rollout will need, computed before anything is allocated.
 
 use rlvr_backends::Precision;
+use rlvr_backends::kernels::attention_bytes;
 
 use super::{RolloutConfig, RolloutError};
 use crate::policy::cache::{COLUMN_BUCKET, CacheShape, kv_bytes};
@@ -194,7 +195,7 @@ pub fn estimate(
     let tokens = rollout.prefill_tokens.max(longest_prompt) as u64;
     let per_token = 4 * config.hidden_size + 3 * config.intermediate_size;
     let scores = match holds_scores {
-        true => 3 * config.num_heads * longest_prompt,
+        true => attention_bytes(tokens as usize, longest_prompt, config.heads()),
         false => 0,
     };
     let workers = rollout.num_workers as u64;
@@ -209,7 +210,8 @@ pub fn estimate(
         },
         kv_bytes: total_bytes(&caches, config, precision),
         prefill_bytes: workers
-            * (tokens * (per_token + scores) as u64 * F32
+            * (tokens * per_token as u64 * F32
+                + scores
                 + kv_bytes(config, tokens as usize, precision)),
         logits_bytes: (num_slots as u64 + sampling_threads) * logits_row,
         num_slots,
@@ -314,7 +316,7 @@ mod tests {
         let bytes = 64 * kv_bytes(&config, 64, Precision::F32);
         assert_eq!(estimate.kv_bytes, bytes);
         assert!(estimate.total_bytes() > estimate.kv_bytes + estimate.weights_bytes);
-        let scores = 2048 * (3 * config.num_heads * 20) as u64 * F32;
+        let scores = 5 * 2048 * (config.num_heads * 20) as u64 * F32;
         assert_eq!(
             of(Precision::F32, true).prefill_bytes,
             estimate.prefill_bytes + scores

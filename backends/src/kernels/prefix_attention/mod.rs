@@ -2,20 +2,24 @@
 //!
 //! The completions of one prompt attend to a single copy of its keys and values, so a prompt goes
 //! through the model once however many completions it has. No row is padding, and rows of
-//! different prompts or different completions never meet: attention goes segment by segment.
+//! different prompts or different completions never meet: attention goes segment by segment, or, in
+//! Burn's operations, by batches of segments that are padded for the moment ([`portable`]).
 //!
 //! Query heads that share a key head (Ainslie et al., "GQA", 2023, arXiv:2305.13245) are folded
 //! into the row axis, so keys and values are not repeated.
 
+mod batches;
 mod kernel;
+mod portable;
 
-use std::ops::Range;
+use std::cell::OnceCell;
 
-use burn::tensor::activation::softmax;
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Device, Tensor};
 use rlvr_core::Precision;
 
 use super::host::{Values, tensor};
+use batches::{Batches, MOST_SCORES};
+pub use portable::attention_bytes;
 
 /// Rows of one prompt and, behind them, of every completion that continues it.
 ///
@@ -53,6 +57,33 @@ pub struct Heads {
     pub width: usize,
 }
 
+/// Spans of a packed batch, prepared once for all blocks and both directions.
+#[derive(Debug)]
+pub struct PrefixSpans<'a> {
+    spans: &'a [PromptSpan],
+    heads: Heads,
+    device: Device,
+    /// What the portable path goes by, made when it is first asked for.
+    batches: OnceCell<Batches>,
+}
+
+impl<'a> PrefixSpans<'a> {
+    /// For inputs on `device`.
+    pub fn new(spans: &'a [PromptSpan], heads: Heads, device: &Device) -> Self {
+        Self {
+            spans,
+            heads,
+            device: device.clone(),
+            batches: OnceCell::new(),
+        }
+    }
+
+    fn batches(&self) -> &Batches {
+        let new = || Batches::new(self.spans, self.heads, MOST_SCORES, &self.device);
+        self.batches.get_or_init(new)
+    }
+}
+
 /// Gradients of [`prefix_attention`].
 #[derive(Clone, Debug)]
 pub struct AttentionGradients {
@@ -78,38 +109,22 @@ pub fn prefix_attention(
     queries: Tensor<2>,
     keys: Tensor<2>,
     values: Tensor<2>,
-    spans: &[PromptSpan],
+    spans: &PrefixSpans<'_>,
     heads: Heads,
     precision: Precision,
 ) -> Tensor<2> {
-    check(&queries, &keys, &values, spans, heads);
+    check(&queries, &keys, &values, spans.spans, heads);
     let operands = (Values::of(&queries), Values::of(&keys), Values::of(&values));
     let (Precision::F32, (Some(q), Some(k), Some(v))) = (precision, operands) else {
-        return portable(queries, keys, values, spans, heads, precision);
+        return portable::forward([queries, keys, values], spans.batches(), heads, precision);
     };
     let inputs = kernel::Inputs {
         queries: q.slice(),
         keys: k.slice(),
         values: v.slice(),
     };
-    let attended = kernel::forward(inputs, spans, heads);
+    let attended = kernel::forward(inputs, spans.spans, heads);
     tensor(attended, queries.dims(), &queries.device())
-}
-
-fn portable(
-    queries: Tensor<2>,
-    keys: Tensor<2>,
-    values: Tensor<2>,
-    spans: &[PromptSpan],
-    heads: Heads,
-    precision: Precision,
-) -> Tensor<2> {
-    let parts = segments(spans).map(|segment| {
-        let operands = Operands::new(&queries, &keys, &values, &segment, heads, precision);
-        let probs = operands.probs(&segment, heads);
-        unfold(precision.matmul(probs, operands.values), heads)
-    });
-    Tensor::cat(parts.collect(), 0)
 }
 
 /// Gradients of a loss whose gradient with respect to the output of [`prefix_attention`] is
@@ -133,11 +148,11 @@ pub fn prefix_attention_backward(
     keys: Tensor<2>,
     values: Tensor<2>,
     grad: Tensor<2>,
-    spans: &[PromptSpan],
+    spans: &PrefixSpans<'_>,
     heads: Heads,
     precision: Precision,
 ) -> AttentionGradients {
-    check(&queries, &keys, &values, spans, heads);
+    check(&queries, &keys, &values, spans.spans, heads);
     let operands = (
         Values::of(&queries),
         Values::of(&keys),
@@ -145,57 +160,20 @@ pub fn prefix_attention_backward(
         Values::of(&grad),
     );
     let (Precision::F32, (Some(q), Some(k), Some(v), Some(g))) = (precision, operands) else {
-        return portable_backward(queries, keys, values, grad, spans, heads, precision);
+        let inputs = [queries, keys, values];
+        return portable::backward(inputs, grad, spans.batches(), heads, precision);
     };
     let inputs = kernel::Inputs {
         queries: q.slice(),
         keys: k.slice(),
         values: v.slice(),
     };
-    let [d_queries, d_keys, d_values] = kernel::backward(inputs, g.slice(), spans, heads);
+    let [d_queries, d_keys, d_values] = kernel::backward(inputs, g.slice(), spans.spans, heads);
     let device = queries.device();
     AttentionGradients {
         queries: tensor(d_queries, queries.dims(), &device),
         keys: tensor(d_keys, keys.dims(), &device),
         values: tensor(d_values, values.dims(), &device),
-    }
-}
-
-fn portable_backward(
-    queries: Tensor<2>,
-    keys: Tensor<2>,
-    values: Tensor<2>,
-    grad: Tensor<2>,
-    spans: &[PromptSpan],
-    heads: Heads,
-    precision: Precision,
-) -> AttentionGradients {
-    let (mut d_queries, mut d_keys, mut d_values) = (Vec::new(), Vec::new(), Vec::new());
-    // Where the keys and values of the current prompt stand among the parts.
-    let mut prompt = 0;
-    for segment in segments(spans) {
-        let operands = Operands::new(&queries, &keys, &values, &segment, heads, precision);
-        let probs = operands.probs(&segment, heads);
-        let part = operands.backward(probs, fold(rows_of(&grad, &segment.rows), heads), heads);
-        d_queries.push(part.queries);
-        let Some(shared) = &segment.prompt else {
-            prompt = d_keys.len();
-            d_keys.push(part.keys);
-            d_values.push(part.values);
-            continue;
-        };
-        let own = segment.rows.len();
-        for (parts, whole) in [(&mut d_keys, part.keys), (&mut d_values, part.values)] {
-            let to_prompt = whole.clone().narrow(0, 0, shared.len());
-            let sum: &mut Tensor<2> = &mut parts[prompt];
-            sum.inplace(|sum| sum + to_prompt);
-            parts.push(whole.narrow(0, shared.len(), own));
-        }
-    }
-    AttentionGradients {
-        queries: Tensor::cat(d_queries, 0),
-        keys: Tensor::cat(d_keys, 0),
-        values: Tensor::cat(d_values, 0),
     }
 }
 
@@ -223,154 +201,12 @@ fn check(
     );
 }
 
-/// One sequence of query rows.
-struct Segment {
-    /// Its rows.
-    rows: Range<usize>,
-    /// Rows of the prompt that come before it; none if it is the prompt.
-    prompt: Option<Range<usize>>,
-}
-
-/// Prompt, its completions, next prompt, and so on. Empty completions are left out.
-fn segments(spans: &[PromptSpan]) -> impl Iterator<Item = Segment> {
-    let mut next = 0;
-    let mut segments = Vec::new();
-    for span in spans {
-        let prompt = next..next + span.num_prompt_rows;
-        next = prompt.end;
-        segments.push(Segment {
-            rows: prompt.clone(),
-            prompt: None,
-        });
-        for &rows in span.completion_rows.iter().filter(|&&rows| rows > 0) {
-            segments.push(Segment {
-                rows: next..next + rows,
-                prompt: Some(prompt.clone()),
-            });
-            next += rows;
-        }
-    }
-    segments.into_iter()
-}
-
-/// What one segment multiplies: queries `[Hkv, g * n, K]`, already divided by the root of K, keys
-/// and values `[Hkv, S, K]`, rounded to the precision of the products.
-struct Operands {
-    queries: Tensor<3>,
-    keys: Tensor<3>,
-    values: Tensor<3>,
-    precision: Precision,
-}
-
-impl Operands {
-    fn new(
-        queries: &Tensor<2>,
-        keys: &Tensor<2>,
-        values: &Tensor<2>,
-        segment: &Segment,
-        heads: Heads,
-        precision: Precision,
-    ) -> Self {
-        let context = |x: &Tensor<2>| {
-            let own = rows_of(x, &segment.rows);
-            let all = match &segment.prompt {
-                None => own,
-                Some(prompt) => Tensor::cat(vec![rows_of(x, prompt), own], 0),
-            };
-            let [rows, _] = all.dims();
-            all.reshape([rows, heads.num_kv_heads, heads.width])
-                .swap_dims(0, 1)
-        };
-        Self {
-            queries: {
-                // Rounded before they are scaled, as those are that come in half precision.
-                let queries = precision.operand(rows_of(queries, &segment.rows));
-                let scaled = fold(precision.result(queries), heads) * scale(heads);
-                precision.operand(scaled)
-            },
-            keys: precision.operand(context(keys)),
-            values: precision.operand(context(values)),
-            precision,
-        }
-    }
-
-    /// `[Hkv, g * n, S]`.
-    fn probs(&self, segment: &Segment, heads: Heads) -> Tensor<3> {
-        let keys = self.keys.clone().transpose();
-        let scores = self.precision.matmul(self.queries.clone(), keys);
-        let [kv_heads, folded, columns] = scores.dims();
-        let rows = segment.rows.len();
-        let scores: Tensor<3> = scores.reshape([kv_heads * heads.group, rows, columns]);
-        let bias = causal_bias(rows, columns, &scores.device());
-        softmax(scores + bias.unsqueeze(), 2).reshape([kv_heads, folded, columns])
-    }
-
-    fn backward(self, probs: Tensor<3>, grad: Tensor<3>, heads: Heads) -> AttentionGradients {
-        let precision = self.precision;
-        let grad = precision.operand(grad);
-        let d_values = precision.matmul(probs.clone().transpose(), grad.clone());
-        let d_probs = precision.matmul(grad, self.values.transpose());
-        let along = (probs.clone() * d_probs.clone()).sum_dim(2);
-        let d_scores = precision.operand(probs * (d_probs - along));
-        let d_keys = precision.matmul(d_scores.clone().transpose(), self.queries);
-        let d_queries = precision.matmul(d_scores, self.keys) * scale(heads);
-        let flat = |x: Tensor<3>| {
-            let [_, rows, _] = x.dims();
-            x.swap_dims(0, 1)
-                .reshape([rows, heads.num_kv_heads * heads.width])
-        };
-        AttentionGradients {
-            queries: unfold(d_queries, heads),
-            keys: flat(d_keys),
-            values: flat(d_values),
-        }
-    }
-}
-
-fn scale(heads: Heads) -> f64 {
-    1.0 / (heads.width as f64).sqrt()
-}
-
-fn rows_of(x: &Tensor<2>, rows: &Range<usize>) -> Tensor<2> {
-    x.clone().narrow(0, rows.start, rows.len())
-}
-
-/// `[n, Hkv * g * K]` to `[Hkv, g * n, K]`.
-fn fold(x: Tensor<2>, heads: Heads) -> Tensor<3> {
-    let [rows, _] = x.dims();
-    let Heads {
-        num_kv_heads,
-        group,
-        width,
-    } = heads;
-    x.reshape([rows, num_kv_heads, group, width])
-        .permute([1, 2, 0, 3])
-        .reshape([num_kv_heads, group * rows, width])
-}
-
-/// The inverse of [`fold`].
-fn unfold(x: Tensor<3>, heads: Heads) -> Tensor<2> {
-    let [kv_heads, folded, width] = x.dims();
-    let rows = folded / heads.group;
-    x.reshape([kv_heads, heads.group, rows, width])
-        .permute([2, 0, 1, 3])
-        .reshape([rows, kv_heads * heads.group * width])
-}
-
-/// Zero where row r of the last `rows` of `columns` positions may look, very negative behind it:
-/// the exponential is then exactly zero in f32.
-fn causal_bias(rows: usize, columns: usize, device: &Device) -> Tensor<2> {
-    let mut bias = vec![0f32; rows * columns];
-    for row in 0..rows {
-        bias[row * columns + columns - rows + row + 1..(row + 1) * columns].fill(-1e9);
-    }
-    Tensor::from_data(TensorData::new(bias, [rows, columns]), device)
-}
-
 #[cfg(all(test, feature = "cpu"))]
 mod tests {
     use super::*;
     use crate::kernels::test_tools::{close, gradient, noise, values};
+    use burn::tensor::TensorData;
+    use burn::tensor::activation::softmax;
 
     const HEADS: Heads = Heads {
         num_kv_heads: 2,
@@ -428,30 +264,44 @@ mod tests {
         let (k, v) = (noise([rows, 8], 3) * 3.0, noise([rows, 8], 4));
         let inputs = [q.clone(), k.clone(), v.clone()];
         let (value, expected) = gradient(inputs, &weight, |[q, k, v]| by_rows(q, k, v));
-        for forward in [prefix_attention, portable] {
-            let found = forward(
-                q.clone(),
-                k.clone(),
-                v.clone(),
-                &spans(),
+        let spans = spans();
+        let prepared = PrefixSpans::new(&spans, HEADS, &q.device());
+        let inputs = || [&q, &k, &v].map(Tensor::clone);
+        let [a, b, c] = inputs();
+        let found = prefix_attention(a, b, c, &prepared, HEADS, Precision::F32);
+        close(&values(found), &value, 1e-5);
+        let [a, b, c] = inputs();
+        let grad = weight.clone();
+        let found = prefix_attention_backward(a, b, c, grad, &prepared, HEADS, Precision::F32);
+        let agree = |found: AttentionGradients| {
+            let found = [found.queries, found.keys, found.values];
+            for (found, expected) in found.into_iter().zip(&expected) {
+                close(&values(found), expected, 1e-5);
+            }
+        };
+        agree(found);
+        // All segments of a kind at once, a few at a time, one by one.
+        for most_scores in [MOST_SCORES, 70_000, 3_000, 1] {
+            let batches = Batches::new(&spans, HEADS, most_scores, &q.device());
+            let found = portable::forward(inputs(), &batches, HEADS, Precision::F32);
+            close(&values(found), &value, 1e-5);
+            let grad = weight.clone();
+            agree(portable::backward(
+                inputs(),
+                grad,
+                &batches,
                 HEADS,
                 Precision::F32,
-            );
-            close(&values(found), &value, 1e-5);
-        }
-        for backward in [prefix_attention_backward, portable_backward] {
-            let (q, k, v) = (q.clone(), k.clone(), v.clone());
-            let found = backward(q, k, v, weight.clone(), &spans(), HEADS, Precision::F32);
-            close(&values(found.queries), &expected[0], 1e-5);
-            close(&values(found.keys), &expected[1], 1e-5);
-            close(&values(found.values), &expected[2], 1e-5);
+            ));
         }
     }
 
     #[test]
     fn half_precision_is_near_and_inputs_may_be_stored_in_it() {
-        let rows: usize = spans().iter().map(PromptSpan::num_rows).sum();
+        let spans = spans();
+        let rows: usize = spans.iter().map(PromptSpan::num_rows).sum();
         let (q, grad) = (noise([rows, 24], 1), noise([rows, 24], 2));
+        let prepared = PrefixSpans::new(&spans, HEADS, &q.device());
         let (k, v) = (noise([rows, 8], 3), noise([rows, 8], 4));
         let run = |precision: Precision, is_stored: bool| {
             let input = |x: &Tensor<2>| match is_stored {
@@ -460,11 +310,11 @@ mod tests {
             };
             let inputs = || [&q, &k, &v].map(input);
             let [queries, keys, own] = inputs();
-            let value = prefix_attention(queries, keys, own, &spans(), HEADS, precision);
+            let value = prefix_attention(queries, keys, own, &prepared, HEADS, precision);
             let [queries, keys, own] = inputs();
             let grad = grad.clone();
             let found =
-                prefix_attention_backward(queries, keys, own, grad, &spans(), HEADS, precision);
+                prefix_attention_backward(queries, keys, own, grad, &prepared, HEADS, precision);
             [value, found.queries, found.keys, found.values].map(values)
         };
         let (exact, half) = (run(Precision::F32, false), run(Precision::Bf16, false));

@@ -83,7 +83,7 @@ impl Block {
             kept.keys,
             kept.values,
             grad_attended,
-            frame.spans,
+            &frame.spans,
             frame.heads,
             frame.precision,
         );

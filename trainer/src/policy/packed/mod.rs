@@ -15,7 +15,7 @@ use burn::nn::{Linear, RmsNorm};
 use burn::tensor::{Int, Tensor};
 use rlvr_backends::Precision;
 use rlvr_backends::kernels::{
-    Heads, PromptSpan, Rotation, matmul, prefix_attention, rms_norm, rotate, swiglu,
+    Heads, PrefixSpans, PromptSpan, Rotation, matmul, prefix_attention, rms_norm, rotate, swiglu,
 };
 
 use super::cache::PromptKv;
@@ -110,7 +110,7 @@ impl Products {
 
 /// Shape of the blocks and what depends on positions.
 struct Frame<'a> {
-    spans: &'a [PromptSpan],
+    spans: PrefixSpans<'a>,
     rotation: &'a Rotation,
     heads: Heads,
     precision: Precision,
@@ -190,10 +190,11 @@ impl Decoder {
         rotation: &'a Rotation,
         precision: Precision,
     ) -> Frame<'a> {
+        let heads = self.config().heads();
         Frame {
-            spans,
+            spans: PrefixSpans::new(spans, heads, &rotation.cos.device()),
             rotation,
-            heads: self.config().heads(),
+            heads,
             precision,
         }
     }
@@ -219,7 +220,7 @@ impl Block {
             queries.clone(),
             keys.clone(),
             values.clone(),
-            frame.spans,
+            &frame.spans,
             frame.heads,
             precision,
         );
