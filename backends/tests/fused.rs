@@ -127,23 +127,24 @@ fn two_steps(device: &Device, heads: Heads, precision: Precision) -> [Vec<f32>; 
         )),
     };
     let (prompts, mut own) = (panels(3, 310, 10), panels(5, 170, 20));
+    let angles = |salt| noise([500, width / 2], salt, device);
+    let (cos, sin) = (angles(4), angles(5));
+    let angles = Rotation {
+        cos: Tensor::cat(vec![cos.clone(), cos], 1),
+        sin: Tensor::cat(vec![-sin.clone(), sin], 1),
+    };
     let attended = [0, 1].map(|step| {
         let mut spans = spans();
         spans.iter_mut().for_each(|span| span.own_columns += step);
         let (count, keys) = (spans.len(), num_kv_heads * width);
-        let rows = DecodeRows::new(spans, &prompts, &own, heads, precision);
+        let rows = DecodeRows::new(spans, &angles, [&prompts, &own], heads, precision);
         let noise = |columns, salt| noise([count, columns], salt + 50 * step, device);
         let projected = Projected::Apart {
             queries: noise(keys * group, 1),
             keys: noise(keys, 2),
             values: noise(keys, 3),
         };
-        let (cos, sin) = (noise(width / 2, 4), noise(width / 2, 5));
-        let rotation = Rotation {
-            cos: Tensor::cat(vec![cos.clone(), cos], 1),
-            sin: Tensor::cat(vec![-sin.clone(), sin], 1),
-        };
-        decode_attention(projected, &rotation, &prompts, &mut own, &rows)
+        decode_attention(projected, &prompts, &mut own, &rows)
     });
     let attended = Tensor::cat(attended.to_vec(), 0);
     [values(attended), values(own.keys), values(own.values)]

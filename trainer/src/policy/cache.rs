@@ -17,6 +17,7 @@ use rlvr_backends::kernels::{
 };
 
 use super::config::ModelConfig;
+use super::rope::RopeTable;
 
 /// Columns of a slot are rounded up to this many, so that shapes repeat.
 pub const COLUMN_BUCKET: usize = 32;
@@ -80,6 +81,8 @@ pub struct KvCache {
     shape: CacheShape,
     precision: Precision,
     config: ModelConfig,
+    /// Of every position of the longest sequence.
+    angles: Rotation,
 }
 
 impl KvCache {
@@ -104,6 +107,7 @@ impl KvCache {
             shape,
             precision,
             config: config.clone(),
+            angles: RopeTable::new(config, shape.sequence_tokens()).in_order(device),
         }
     }
 
@@ -168,13 +172,9 @@ impl KvCache {
             prompts,
             completions,
         } = &self.layers[0];
-        DecodeRows::new(
-            spans,
-            prompts,
-            completions,
-            self.config.heads(),
-            self.precision,
-        )
+        let panels = [prompts, completions];
+        let heads = self.config.heads();
+        DecodeRows::new(spans, &self.angles, panels, heads, self.precision)
     }
 }
 
@@ -183,13 +183,7 @@ impl LayerCache {
     ///
     /// # Shapes
     /// - output: `[R, H * K]`
-    pub fn attend(
-        &mut self,
-        rows: &DecodeRows,
-        projected: Projected,
-        rotation: &Rotation,
-    ) -> Tensor<2> {
-        let own = &mut self.completions;
-        decode_attention(projected, rotation, &self.prompts, own, rows)
+    pub fn attend(&mut self, rows: &DecodeRows, projected: Projected) -> Tensor<2> {
+        decode_attention(projected, &self.prompts, &mut self.completions, rows)
     }
 }

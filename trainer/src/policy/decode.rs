@@ -12,7 +12,7 @@
 use burn::nn::{Linear, RmsNorm};
 use burn::tensor::{Int, Tensor, TensorData};
 use rlvr_backends::kernels::{
-    DecodeRows, Projected, Projection, Rotation, RowSpan, add_rms_norm, project, project_raw,
+    DecodeRows, Projected, Projection, RowSpan, add_rms_norm, project, project_raw,
     rms_norm_operand, swiglu, swiglu_operand,
 };
 use rlvr_backends::{Precision, is_host};
@@ -21,7 +21,6 @@ use super::cache::{KvCache, LayerCache};
 use super::config::ModelConfig;
 use super::decoder::{Block, Decoder};
 use super::packed::head_norm;
-use super::rope::RopeTable;
 
 /// The weights of a decoder, laid out for decoding.
 #[derive(Debug)]
@@ -112,20 +111,17 @@ impl DecodeWeights {
         &self,
         tokens: Tensor<1, Int>,
         spans: &[RowSpan],
-        rope: &RopeTable,
         cache: &mut KvCache,
     ) -> Tensor<2> {
         let [rows] = tokens.dims();
         assert_eq!(spans.len(), rows, "step: one span per token [R]");
         let step = cache.rows(spans.to_vec());
-        let positions: Vec<usize> = step.positions().collect();
-        let rotation = rope.rows(&positions, &self.embedding.device());
         let mut stream = Stream {
             x: self.embedding.clone().select(0, tokens),
             delta: None,
         };
         for (block, cache) in self.blocks.iter().zip(&mut cache.layers) {
-            stream = block.step(stream, &rotation, cache, &step, self);
+            stream = block.step(stream, cache, &step, self);
         }
         let (_, hidden) = stream.norm(&self.norm, self.precision);
         self.logits(hidden)
@@ -195,14 +191,13 @@ impl DecodeBlock {
     fn step(
         &self,
         stream: Stream,
-        rotation: &Rotation,
         cache: &mut LayerCache,
         step: &DecodeRows,
         weights: &DecodeWeights,
     ) -> Stream {
         let precision = weights.precision;
         let (x, normed) = stream.norm(&self.input_norm, precision);
-        let attended = self.attend(normed, rotation, cache, step, weights);
+        let attended = self.attend(normed, cache, step, weights);
         let delta = Some(project_raw(attended, &self.output, precision));
         let (x, normed) = Stream { x, delta }.norm(&self.inner_norm, precision);
         let gated = match &self.inner {
@@ -222,7 +217,6 @@ impl DecodeBlock {
     fn attend(
         &self,
         x: Tensor<2>,
-        rotation: &Rotation,
         cache: &mut LayerCache,
         step: &DecodeRows,
         weights: &DecodeWeights,
@@ -239,7 +233,7 @@ impl DecodeBlock {
             }
             Projections::Together(all) => Projected::Together(project_raw(x, all, precision)),
         };
-        cache.attend(step, projected, rotation)
+        cache.attend(step, projected)
     }
 }
 
@@ -348,7 +342,6 @@ mod tests {
                 prompt_columns: 5,
             };
             let mut cache = KvCache::new(&config, shape, Precision::F32, &device);
-            let rope = RopeTable::new(&config, 90);
             let lengths = [5, 3];
             let prompts = [&tokens[0][..5], &tokens[1][..3]];
             let prefill = decoder.prefill(&prompts, Precision::F32);
@@ -368,8 +361,7 @@ mod tests {
                     own_columns: step + 1,
                 });
                 let inputs = [tokens[0][positions[0]], tokens[1][positions[1]]];
-                let logits =
-                    values(weights.step(weights.upload(&inputs), &spans, &rope, &mut cache));
+                let logits = values(weights.step(weights.upload(&inputs), &spans, &mut cache));
                 for (row, position) in positions.into_iter().enumerate() {
                     assert_close(&logits[row * 48..][..48], &expected[row * 90 + position]);
                 }

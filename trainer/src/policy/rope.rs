@@ -102,6 +102,16 @@ impl RopeTable {
         }
     }
 
+    /// All positions, in order, for packed rows to look theirs up.
+    pub fn in_order(self, device: &Device) -> Rotation {
+        let shape = [self.cos.len() / self.width, self.width];
+        let upload = |values| Tensor::from_data(TensorData::new(values, shape), device);
+        Rotation {
+            cos: upload(self.cos),
+            sin: upload(self.sin),
+        }
+    }
+
     /// The given positions, one per packed row.
     pub fn rows(&self, positions: &[usize], device: &Device) -> Rotation {
         let upload = |table: &[f32]| {

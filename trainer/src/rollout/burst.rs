@@ -15,7 +15,6 @@ use super::engine::Call;
 use super::sampling::Draw;
 use super::seats::Seat;
 use crate::policy::cache::KvCache;
-use crate::policy::rope::RopeTable;
 
 /// The rows of a decode step: one per completion, in the order of the slots, then some in vain.
 pub(super) struct Rows<'s, 'a> {
@@ -54,7 +53,6 @@ pub(super) fn burst(
     call: &Call<'_>,
     sampler: &DeviceSampler,
     rows: Rows<'_, '_>,
-    rope: &RopeTable,
     cache: &mut KvCache,
 ) -> Result<Vec<Vec<Option<Draw>>>, RolloutError> {
     let num_steps = num_steps(call, &rows, cache.shape().columns);
@@ -70,7 +68,7 @@ pub(super) fn burst(
             None => call.weights.upload(&tokens),
             Some(drawn) => next_tokens(drawn),
         };
-        let logits = call.weights.step(tokens, &spans, rope, cache);
+        let logits = call.weights.step(tokens, &spans, cache);
         drawn.push(sampler.draw_unread(logits, &uniforms(&mut active, ahead, num_rows)));
         let own = &mut spans[..active.len()];
         own.iter_mut().for_each(|span| span.own_columns += 1);

@@ -12,7 +12,6 @@ use super::engine::Call;
 use super::sampling::{Draw, Sampler};
 use super::worker::read;
 use crate::policy::cache::KvCache;
-use crate::policy::rope::RopeTable;
 
 /// Smallest vocabulary and number of rows that are worth several sampling threads.
 const THREADED_VOCAB: usize = 16_384;
@@ -64,19 +63,18 @@ impl<'a> Draws<'a> {
     pub(super) fn steps(
         &mut self,
         rows: Rows<'_, '_>,
-        rope: &RopeTable,
         cache: &mut KvCache,
     ) -> Result<Vec<Vec<Option<Draw>>>, RolloutError> {
         match self {
             Self::Host { call, secs } => {
                 let weights = &call.weights;
                 let tokens = weights.upload(&rows.tokens);
-                let logits = weights.step(tokens, &rows.spans, rope, cache);
+                let logits = weights.step(tokens, &rows.spans, cache);
                 let mut active = rows.active;
                 let places: Vec<usize> = (0..active.len()).collect();
                 Ok(vec![on_host(call, logits, &places, &mut active, secs)?])
             }
-            Self::Device { call, sampler, .. } => burst(call, sampler, rows, rope, cache),
+            Self::Device { call, sampler, .. } => burst(call, sampler, rows, cache),
         }
     }
 

@@ -1,6 +1,6 @@
 //! Rollouts: policy and prompts in, completions with sampler log-probs out.
 //!
-//! [`Engine::roll_out`] runs every prompt once, copies its keys and values to the slots of its
+//! [`Engine::roll_out`] runs every prompt once, stores its keys and values once for all its
 //! completions and decodes all slots together. A slot whose completion ends is taken by the next
 //! waiting one in the same step, so a long completion never holds the others.
 //!
@@ -17,19 +17,22 @@
 //! # Off the CPU
 //!
 //! A decode step must not wait for transfers: tokens are drawn on the device ([`device_sampling`])
-//! and go to the next step without passing through the host, which reads three numbers per row and
-//! step, several steps at once (`burst`). A completion that ends meanwhile goes on in vain until
-//! the read, and what was drawn behind its end is dropped. Shapes repeat, so that kernels are not
-//! prepared anew for every step: attended columns and decoded rows are rounded up to a few sizes.
+//! and go to the next step without passing through the host, which writes four numbers per row and
+//! step (where its prompt stands, how long both are, and what to draw with) and reads three, several
+//! steps at once (`burst`). A completion that ends meanwhile goes on in vain until the read, and what
+//! was drawn behind its end is dropped. Shapes repeat, so that kernels are not prepared anew for
+//! every step: decoded rows are rounded up to a few numbers.
+//!
+//! Nor must it be many launches, which are the time of a small model: on CubeCL devices a block is
+//! eight, four of them products, and sampling is one ([`rlvr_backends::kernels`]).
 //!
 //! A step is not captured as a CUDA graph, although Burn has `capture`. A replay runs the recorded
-//! kernels on the recorded buffers and scalars: position and column indices, which are uploaded
-//! anew every step here, would have to live in buffers that are written in place, the cache would
-//! have to stay at fixed addresses while Burn's assignments may copy it, and a change of rows or
-//! columns needs a graph of its own. In Burn 0.22.1 a wrong capture is silent: scalars of the
-//! recorded call are replayed for ever (issue 5779), and a closure that was not run before is not
-//! captured at all (issue 5772). Without a GPU to hold a replay against the plain step, what
-//! could be gained is not worth tokens that might be wrong.
+//! kernels on the recorded buffers and scalars: what is written anew every step would have to live
+//! in buffers that are written in place, the cache would have to stay at fixed addresses while Burn's
+//! assignments may copy it, and a change of the number of rows needs a graph of its own. In Burn
+//! 0.22.1 a wrong capture is silent: scalars of the recorded call are replayed for ever (issue 5779),
+//! and a closure that was not run before is not captured at all (issue 5772). Without a GPU to hold
+//! a replay against the plain step, what could be gained is not worth tokens that might be wrong.
 
 mod active;
 mod burst;

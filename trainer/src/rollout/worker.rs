@@ -15,7 +15,6 @@ use super::sampling::Draw;
 use super::seats::{PromptSlots, Ready, Seat};
 use super::{Request, RolloutError};
 use crate::policy::cache::{CacheShape, KvCache, PromptKv};
-use crate::policy::rope::RopeTable;
 
 /// Rows of a decode step off the host are a multiple of this.
 const ROW_BUCKET: usize = 8;
@@ -37,7 +36,6 @@ pub(super) struct WorkerOutput {
 pub(super) struct Worker<'a> {
     call: &'a Call<'a>,
     cache: KvCache,
-    rope: RopeTable,
     draws: Draws<'a>,
     slots: Vec<Option<Seat<'a>>>,
     prompt_slots: PromptSlots,
@@ -52,7 +50,6 @@ impl<'a> Worker<'a> {
         Self {
             call,
             cache: KvCache::new(config, cache, call.precision, &device),
-            rope: RopeTable::new(config, cache.sequence_tokens()),
             draws: Draws::new(call, cache.slots),
             slots: (0..cache.slots).map(|_| None).collect(),
             prompt_slots: PromptSlots::new(cache.prompt_slots),
@@ -229,7 +226,7 @@ impl<'a> Worker<'a> {
             false => num_active,
         };
         let rows = Rows::new(self.slots.iter_mut().flatten().collect(), num_rows);
-        let steps = self.draws.steps(rows, &self.rope, &mut self.cache)?;
+        let steps = self.draws.steps(rows, &mut self.cache)?;
         self.output.decode_reads += 1;
         for draws in &steps {
             self.append(draws)?;

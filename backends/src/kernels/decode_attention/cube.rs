@@ -18,8 +18,7 @@ use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
 
 use super::super::prefix_attention::Heads;
-use super::super::rotary::Rotation;
-use super::{KvPanels, Projected};
+use super::{DecodeRows, KvPanels, Projected};
 use crate::kernels::cube::{FusedOps, element, is_cube};
 
 /// Units of a cube, and columns of a tile.
@@ -46,25 +45,24 @@ pub(super) fn has_kernel(device: &Device, heads: Heads) -> bool {
 /// - `spans`: `[R, 3]`; slot of the prompt, its columns, the row's own columns
 pub(super) fn step(
     projected: Projected,
-    rotation: &Rotation,
     prompts: &KvPanels,
     own: &mut KvPanels,
     spans: Rows<2, Ids>,
-    heads: Heads,
+    rows: &DecodeRows,
 ) -> Rows<2> {
     // Any tensor does in the place of one that is edited.
     let keys = std::mem::replace(&mut own.keys, prompts.keys.clone());
     let values = std::mem::replace(&mut own.values, prompts.values.clone());
     let (attended, keys, values) = Dispatch::decode_attention(
         projected.together().into_dispatch(),
-        rotation.cos.clone().into_dispatch(),
-        rotation.sin.clone().into_dispatch(),
+        rows.rotation.cos.clone().into_dispatch(),
+        rows.rotation.sin.clone().into_dispatch(),
         prompts.keys.clone().into_dispatch(),
         prompts.values.clone().into_dispatch(),
         keys.into_dispatch(),
         values.into_dispatch(),
         spans.into_dispatch(),
-        heads,
+        rows.heads,
     );
     own.keys = Rows::from_dispatch(keys);
     own.values = Rows::from_dispatch(values);
@@ -75,7 +73,7 @@ pub(super) fn step(
 pub(in crate::kernels) struct Operands {
     /// Queries, keys and values side by side, `[R, (g + 2) Hkv K]`.
     pub(in crate::kernels) projected: CubeTensor,
-    /// Cosines and sines, `[R, K]`.
+    /// Cosines and sines of all positions, `[positions, K]`.
     pub(in crate::kernels) rotation: [CubeTensor; 2],
     /// Keys and values of the prompts.
     pub(in crate::kernels) prompts: [CubeTensor; 2],
@@ -167,8 +165,8 @@ fn rotated<Q: Float>(
 #[cube(launch)]
 fn attend_kernel<Q: Float, E: Float, I: Int>(
     projected: &Tensor<Q>,     // [R, (g + 2) Hkv K]
-    cos: &Tensor<f32>,         // [R, K]
-    sin: &Tensor<f32>,         // [R, K]
+    cos: &Tensor<f32>,         // [positions, K]
+    sin: &Tensor<f32>,         // [positions, K]
     prompt_keys: &Tensor<E>,   // [P, Hkv, K, S']
     prompt_values: &Tensor<E>, // [P, Hkv, S', K]
     keys: &mut Tensor<E>,      // [slots, Hkv, K, S]
@@ -212,14 +210,14 @@ fn attend_kernel<Q: Float, E: Float, I: Int>(
     let mut place = unit;
     while place < comptime!(group * width) {
         let inner = place % width;
-        let (angle, signed) = (cos[row * width + inner], sin[row * width + inner]);
+        let (angle, signed) = (cos[last * width + inner], sin[last * width + inner]);
         let start = query_start + place - inner;
         let number = rotated::<Q>(projected, start, inner, angle, signed, width);
         query[place] = f32::cast_from(E::cast_from(number)) * scale;
         place += units;
     }
     if unit < width {
-        let (angle, signed) = (cos[row * width + unit], sin[row * width + unit]);
+        let (angle, signed) = (cos[last * width + unit], sin[last * width + unit]);
         let key = E::cast_from(rotated::<Q>(
             projected, key_start, unit, angle, signed, width,
         ));

@@ -8,7 +8,7 @@ use rayon::prelude::*;
 use super::super::host::{Values, edit, is_host, tensor};
 use super::super::lanes::{softmax_of, wide, work};
 use super::super::prefix_attention::Heads;
-use super::super::rotary::{Rotation, rotate};
+use super::super::rotary::rotate;
 use super::super::tile::tile;
 use super::{DecodeRows, KvPanels, Projected, RowSpan};
 
@@ -25,15 +25,14 @@ pub(super) fn has_kernel(own: &KvPanels) -> bool {
 /// If the tensors are not those of the CPU backend, in f32.
 pub(super) fn step(
     projected: Projected,
-    rotation: &Rotation,
     prompts: &KvPanels,
     own: &mut KvPanels,
     rows: &DecodeRows,
 ) -> Tensor<2> {
     let [queries, keys, values] = projected.apart(rows.heads, rows.precision);
-    let keys = rotate(keys, rotation);
+    let keys = rotate(keys, &rows.rotation);
     write(own, [keys, values], rows);
-    let queries = rotate(queries, rotation);
+    let queries = rotate(queries, &rows.rotation);
     let panels = [&prompts.keys, &prompts.values, &own.keys, &own.values];
     let [
         Some(shared_keys),
@@ -309,6 +308,7 @@ fn strips<const ROWS: usize>(
 mod tests {
     use super::super::portable::{self, Index};
     use super::*;
+    use crate::kernels::rotary::Rotation;
     use crate::kernels::test_tools::{close, noise, values as host};
     use rlvr_core::Precision;
 
@@ -340,18 +340,21 @@ mod tests {
         }
     }
 
-    fn projected(rows: usize) -> (Projected, Rotation) {
-        let projected = Projected::Apart {
+    fn projected(rows: usize) -> Projected {
+        Projected::Apart {
             queries: noise([rows, 36], 1),
             keys: noise([rows, 12], 2),
             values: noise([rows, 12], 3),
-        };
-        let (cos, sin) = (noise([rows, 3], 4), noise([rows, 3], 5));
-        let rotation = Rotation {
+        }
+    }
+
+    /// Of 700 positions.
+    fn angles() -> Rotation {
+        let (cos, sin) = (noise([700, 3], 4), noise([700, 3], 5));
+        Rotation {
             cos: Tensor::cat(vec![cos.clone(), cos], 1),
             sin: Tensor::cat(vec![-sin.clone(), sin], 1),
-        };
-        (projected, rotation)
+        }
     }
 
     /// What is attended, and keys and values behind it.
@@ -359,14 +362,20 @@ mod tests {
         let (mut prompts, mut own) = (panels(3, 310, 10), panels(5, 350, 20));
         prompts.inplace(|x| precision.operand(x));
         own.inplace(|x| precision.operand(x));
-        let rows = DecodeRows::new(SPANS.to_vec(), &prompts, &own, HEADS, precision);
-        let (projected, rotation) = projected(4);
+        let rows = DecodeRows::new(
+            SPANS.to_vec(),
+            &angles(),
+            [&prompts, &own],
+            HEADS,
+            precision,
+        );
+        let projected = projected(4);
         let attended = match is_kernel {
-            true => step(projected, &rotation, &prompts, &mut own, &rows),
+            true => step(projected, &prompts, &mut own, &rows),
             false => {
                 let device = own.keys.device();
                 let index = Index::new(&SPANS, [&prompts, &own], HEADS, &device);
-                portable::step(projected, &rotation, &prompts, &mut own, &rows, &index)
+                portable::step(projected, &prompts, &mut own, &rows, &index)
             }
         };
         [host(attended), host(own.keys), host(own.values)]
@@ -410,9 +419,9 @@ mod tests {
             own.keys = place(own.keys, &shared.keys, 3);
             own.values = place(own.values, &shared.values, 2);
             let spans = vec![span(0, prompt_columns, moved + 1)];
-            let rows = DecodeRows::new(spans, &shared, &own, HEADS, Precision::F32);
-            let (projected, rotation) = projected(1);
-            host(step(projected, &rotation, &shared, &mut own, &rows))
+            let rows = DecodeRows::new(spans, &angles(), [&shared, &own], HEADS, Precision::F32);
+            let projected = projected(1);
+            host(step(projected, &shared, &mut own, &rows))
         };
         let expected = attended(40);
         for prompt_columns in [0, 1, 31, 32, 33] {
@@ -425,9 +434,9 @@ mod tests {
         let attended = |count: usize| {
             let (prompts, mut own) = (panels(3, 310, 10), panels(5, 350, 20));
             let spans = SPANS[..count].to_vec();
-            let rows = DecodeRows::new(spans, &prompts, &own, HEADS, Precision::F32);
-            let (projected, rotation) = projected(count);
-            let found = step(projected, &rotation, &prompts, &mut own, &rows);
+            let rows = DecodeRows::new(spans, &angles(), [&prompts, &own], HEADS, Precision::F32);
+            let projected = projected(count);
+            let found = step(projected, &prompts, &mut own, &rows);
             host(found.narrow(0, 0, 1))
         };
         assert_eq!(attended(4), attended(1));
@@ -438,6 +447,6 @@ mod tests {
     fn columns_that_are_not_there_are_refused() {
         let (prompts, own) = (panels(3, 310, 10), panels(5, 350, 20));
         let spans = vec![span(0, 311, 1)];
-        DecodeRows::new(spans, &prompts, &own, HEADS, Precision::F32);
+        DecodeRows::new(spans, &angles(), [&prompts, &own], HEADS, Precision::F32);
     }
 }

@@ -19,7 +19,6 @@ use rlvr_core::Precision;
 pub use rows::{DecodeRows, RowSpan};
 
 use super::prefix_attention::Heads;
-use super::rotary::Rotation;
 use rows::Path;
 
 /// Keys and values of one block, a slot per sequence, in the precision of the products.
@@ -132,7 +131,6 @@ impl Projected {
 /// If shapes differ, or a row names columns that are not there.
 pub fn decode_attention(
     projected: Projected,
-    rotation: &Rotation,
     prompts: &KvPanels,
     own: &mut KvPanels,
     rows: &DecodeRows,
@@ -140,11 +138,9 @@ pub fn decode_attention(
     let count = rows.spans.len();
     assert_eq!(projected.num_rows(), count, "decode_attention: [R]");
     match &rows.path {
-        Path::Host => host::step(projected, rotation, prompts, own, rows),
+        Path::Host => host::step(projected, prompts, own, rows),
         #[cfg(feature = "cube")]
-        Path::Cube(spans) => {
-            cube::step(projected, rotation, prompts, own, spans.clone(), rows.heads)
-        }
-        Path::Portable(index) => portable::step(projected, rotation, prompts, own, rows, index),
+        Path::Cube(spans) => cube::step(projected, prompts, own, spans.clone(), rows),
+        Path::Portable(index) => portable::step(projected, prompts, own, rows, index),
     }
 }

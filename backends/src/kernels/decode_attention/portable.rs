@@ -5,7 +5,7 @@ use burn::tensor::{Device, IndexingUpdateOp, Int, Tensor, TensorData};
 use rlvr_core::Precision;
 
 use super::super::prefix_attention::Heads;
-use super::super::rotary::{Rotation, rotate};
+use super::super::rotary::rotate;
 use super::{DecodeRows, KvPanels, Projected, RowSpan};
 
 /// Columns attended to are rounded up to this many, so that shapes repeat.
@@ -77,16 +77,15 @@ fn upload(values: Vec<i64>, device: &Device) -> Tensor<1, Int> {
 
 pub(super) fn step(
     projected: Projected,
-    rotation: &Rotation,
     prompts: &KvPanels,
     own: &mut KvPanels,
     rows: &DecodeRows,
     index: &Index,
 ) -> Tensor<2> {
     let [queries, keys, values] = projected.apart(rows.heads, rows.precision);
-    let keys = rotate(keys, rotation);
+    let keys = rotate(keys, &rows.rotation);
     write(own, index, [keys, values], rows.precision);
-    let queries = rotate(queries, rotation);
+    let queries = rotate(queries, &rows.rotation);
     rows.precision
         .operand(attend(queries, prompts, own, rows, index))
 }

@@ -1,10 +1,10 @@
 //! What the rows of a decode step see, prepared once for all blocks.
 
-#[cfg(feature = "cube")]
 use burn::tensor::{Int, Tensor, TensorData};
 use rlvr_core::Precision;
 
 use super::super::prefix_attention::Heads;
+use super::super::rotary::Rotation;
 use super::KvPanels;
 use super::portable::Index;
 
@@ -25,6 +25,8 @@ pub struct DecodeRows {
     pub(super) spans: Vec<RowSpan>,
     pub(super) heads: Heads,
     pub(super) precision: Precision,
+    /// Of the rows, `[R, K]`; of all positions for the CubeCL kernel, which looks its rows up.
+    pub(super) rotation: Rotation,
     pub(super) path: Path,
 }
 
@@ -41,14 +43,15 @@ pub(super) enum Path {
 }
 
 impl DecodeRows {
-    /// Rows of a step whose blocks have panels of these shapes.
+    /// Rows of a step whose blocks have panels of these shapes. `angles` are those of every position
+    /// of a sequence, from the first on.
     ///
     /// # Panics
     /// If a row names columns that are not there.
     pub fn new(
         spans: Vec<RowSpan>,
-        prompts: &KvPanels,
-        own: &KvPanels,
+        angles: &Rotation,
+        [prompts, own]: [&KvPanels; 2],
         heads: Heads,
         precision: Precision,
     ) -> Self {
@@ -61,18 +64,31 @@ impl DecodeRows {
                 && (1..=own.num_columns()).contains(&span.own_columns);
             assert!(fits, "DecodeRows: row {row} has {span:?}");
         }
+        let path = path(&spans, [prompts, own], heads, precision);
         Self {
-            path: path(&spans, [prompts, own], heads, precision),
+            rotation: match path {
+                #[cfg(feature = "cube")]
+                Path::Cube(_) => angles.clone(),
+                Path::Host | Path::Portable(_) => of_rows(angles, &spans),
+            },
+            path,
             spans,
             heads,
             precision,
         }
     }
+}
 
-    /// Position of each row's last column in its sequence.
-    pub fn positions(&self) -> impl Iterator<Item = usize> {
-        let spans = self.spans.iter();
-        spans.map(|span| span.prompt_columns + span.own_columns - 1)
+/// The angles of the last columns, `[R, K]`.
+fn of_rows(angles: &Rotation, spans: &[RowSpan]) -> Rotation {
+    let positions = spans
+        .iter()
+        .map(|span| (span.prompt_columns + span.own_columns - 1) as i64);
+    let positions = TensorData::new(positions.collect::<Vec<_>>(), [spans.len()]);
+    let positions = Tensor::<1, Int>::from_data(positions, &angles.cos.device());
+    Rotation {
+        cos: angles.cos.clone().select(0, positions.clone()),
+        sin: angles.sin.clone().select(0, positions),
     }
 }
 

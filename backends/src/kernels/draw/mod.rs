@@ -24,7 +24,7 @@
 //! # The kernel
 //!
 //! Without filters, CubeCL devices draw in one kernel that reads every logit twice; the portable
-//! path is some fifty launches, which read them some thirty times.
+//! path is some sixty launches, which go over them some twenty times.
 
 #[cfg(feature = "cube")]
 pub(super) mod cube;
