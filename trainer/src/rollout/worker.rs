@@ -96,38 +96,47 @@ impl<'a> Worker<'a> {
         }
     }
 
-    /// Gives free slots to completions of prompts that have been run, as long as their prompts have
-    /// a place too. The slots of prompts are all held by seats then, so waiting comes to an end.
+    /// Gives free slots to completions of prompts that have been run.
     fn seat(&mut self) {
         for slot in 0..self.slots.len() {
             while self.slots[slot].is_none() {
-                let Some(ready) = self.ready.front_mut() else {
+                if !self.fill(slot) {
                     return;
-                };
-                if let Some(mut active) = ready.waiting.pop_front() {
-                    if let Some(done) = active.done(self.call) {
-                        self.output.done.push(done);
-                    } else if let Some(prompt_slot) =
-                        store(ready, &mut self.prompt_slots, &mut self.cache)
-                    {
-                        self.prompt_slots.hold(prompt_slot);
-                        self.slots[slot] = Some(Seat {
-                            active,
-                            prompt_slot,
-                        });
-                    } else {
-                        ready.waiting.push_front(active);
-                        return;
-                    }
-                }
-                if ready.waiting.is_empty() {
-                    if let Some(slot) = ready.prompt_slot {
-                        self.prompt_slots.release(slot);
-                    }
-                    self.ready.pop_front();
                 }
             }
         }
+    }
+
+    /// Takes the next completion that waits into a slot, or, if its first token ended it, out. False
+    /// if there is none, or no place for its prompt: all of them are held by seats then, so that
+    /// this comes to an end.
+    fn fill(&mut self, slot: usize) -> bool {
+        let Some(ready) = self.ready.front_mut() else {
+            return false;
+        };
+        if let Some(mut active) = ready.waiting.pop_front() {
+            if let Some(done) = active.done(self.call) {
+                self.output.done.push(done);
+            } else {
+                let stored = store(ready, &mut self.prompt_slots, &mut self.cache);
+                let Some(prompt_slot) = stored else {
+                    ready.waiting.push_front(active);
+                    return false;
+                };
+                self.prompt_slots.hold(prompt_slot);
+                self.slots[slot] = Some(Seat {
+                    active,
+                    prompt_slot,
+                });
+            }
+        }
+        if ready.waiting.is_empty() {
+            if let Some(slot) = ready.prompt_slot {
+                self.prompt_slots.release(slot);
+            }
+            self.ready.pop_front();
+        }
+        true
     }
 
     /// Readies the completions of prompts whose keys and values are `sources`: draws their first

@@ -64,7 +64,7 @@ pub trait FusedOps: Backend {
 
     /// As [`super::decode_attention::decode_attention`]: what is attended, and the edited keys and
     /// values.
-    #[expect(clippy::too_many_arguments, reason = "each tensor has to be one")]
+    #[allow(clippy::too_many_arguments)] // each tensor has to be one
     #[fusion(meta = |projected, _, _, _, _, own_keys, own_values, _, heads| {
         let shape = [projected.shape[0], heads.num_kv_heads * heads.group * heads.width];
         let attended = TensorSpec::new(shape.into(), own_keys.dtype);

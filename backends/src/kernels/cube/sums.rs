@@ -12,7 +12,7 @@ pub(in crate::kernels) fn total(value: f32, shared: &mut Shared<[f32]>) -> f32 {
     let mut half = CUBE_DIM_X as usize / 2;
     while half > 0 {
         if unit < half {
-            shared[unit] = shared[unit] + shared[unit + half];
+            shared[unit] += shared[unit + half];
         }
         sync_cube();
         half /= 2;

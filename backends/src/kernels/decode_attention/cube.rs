@@ -47,7 +47,7 @@ pub(super) fn step(
     projected: Projected,
     prompts: &KvPanels,
     own: &mut KvPanels,
-    spans: Rows<2, Ids>,
+    spans: &Rows<2, Ids>,
     rows: &DecodeRows,
 ) -> Rows<2> {
     // Any tensor does in the place of one that is edited.
@@ -61,7 +61,7 @@ pub(super) fn step(
         prompts.values.clone().into_dispatch(),
         keys.into_dispatch(),
         values.into_dispatch(),
-        spans.into_dispatch(),
+        spans.clone().into_dispatch(),
         rows.heads,
     );
     own.keys = Rows::from_dispatch(keys);
@@ -309,8 +309,8 @@ fn attend_kernel<Q: Float, E: Float, I: Int>(
             largest = max(largest, most[member]);
             let shrink = (most[member] - largest).exp();
             most[member] = largest;
-            sums[member] = sums[member] * shrink;
-            totals[member] = totals[member] * shrink;
+            sums[member] *= shrink;
+            totals[member] *= shrink;
             // Behind the last column the exponential is zero.
             scores[member * units + unit] = (dots[member] - largest).exp();
         }

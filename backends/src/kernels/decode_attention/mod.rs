@@ -140,7 +140,7 @@ pub fn decode_attention(
     match &rows.path {
         Path::Host => host::step(projected, prompts, own, rows),
         #[cfg(feature = "cube")]
-        Path::Cube(spans) => cube::step(projected, prompts, own, spans.clone(), rows),
+        Path::Cube(spans) => cube::step(projected, prompts, own, spans, rows),
         Path::Portable(index) => portable::step(projected, prompts, own, rows, index),
     }
 }

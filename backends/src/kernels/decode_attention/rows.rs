@@ -37,7 +37,7 @@ pub(super) enum Path {
     Host,
     /// The CubeCL kernel, with the spans on the device, `[R, 3]`.
     #[cfg(feature = "cube")]
-    Cube(Tensor<2, Int>),
+    Cube(Box<Tensor<2, Int>>),
     /// Burn's operations.
     Portable(Box<Index>),
 }
@@ -109,7 +109,7 @@ fn path(
             span.map(|value| value as i64)
         });
         let values = TensorData::new(values.collect::<Vec<_>>(), [spans.len(), 3]);
-        return Path::Cube(Tensor::from_data(values, &device));
+        return Path::Cube(Box::new(Tensor::from_data(values, &device)));
     }
     Path::Portable(Box::new(Index::new(spans, [prompts, own], heads, &device)))
 }

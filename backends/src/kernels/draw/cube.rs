@@ -70,7 +70,7 @@ pub(in crate::kernels) fn launch(
     output
 }
 
-/// A weight, and its product with its exponent.
+/// What a logit comes to: its exponent below the largest, and the exponential.
 #[derive(CubeType, Clone, Copy)]
 struct Term {
     exponent: f32,
