@@ -119,7 +119,7 @@ fn causal_probs(queries: Tensor<4>, keys: Tensor<4>, bias: &Tensor<2>) -> Tensor
 /// Added to a score that must not count: its exponential is exactly zero in f32.
 const MASKED: f32 = -1e9;
 
-/// Zero at and below the diagonal, [`MASKED`] above.
+/// Zero at and below the diagonal, very negative above.
 ///
 /// # Shapes
 /// - output: `[T, T]`
