@@ -209,7 +209,7 @@ def gsm8k(given, clock):
 
 
 def arguments():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--trainer", required=True, type=os.path.abspath)
     parser.add_argument("--backend", default="cuda")
     parser.add_argument("--python", default=sys.executable)

@@ -194,7 +194,7 @@ def show(name, unit, values):
 
 
 def arguments():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--model", required=True, type=os.path.abspath)
     parser.add_argument("--trainer", required=True, type=os.path.abspath)
     parser.add_argument("--gsm8k", type=os.path.abspath, help="GSM8K's train.jsonl, for step_gsm8k")

@@ -77,7 +77,7 @@ def reached(curve, target):
 
 
 def arguments():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--model", required=True, type=os.path.abspath)
     parser.add_argument("--trainer", required=True, type=os.path.abspath)
     parser.add_argument("--python", default=sys.executable)
