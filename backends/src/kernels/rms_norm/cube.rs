@@ -99,6 +99,20 @@ fn cube_count(rows: usize) -> CubeCount {
 /// Cubes along one axis.
 const MOST_CUBES: usize = 65_535;
 
+/// The row of this cube.
+#[cube]
+fn row() -> usize {
+    CUBE_POS_Y as usize * CUBE_COUNT_X as usize + CUBE_POS_X as usize
+}
+
+/// What a row is multiplied with, from the squares that each unit has added up.
+#[cube]
+fn inverse_rms(squares: f32, width: usize, eps: f32) -> f32 {
+    let mut shared = Shared::<[f32]>::new_slice(comptime!(UNITS as usize));
+    let mean = total(squares, &mut shared) / f32::cast_from(width as u32);
+    1.0f32 / (mean + eps).sqrt()
+}
+
 #[cube(launch)]
 fn rms_norm_kernel<O: Float>(
     x: &Tensor<f32>,        // [N, D]
@@ -107,22 +121,20 @@ fn rms_norm_kernel<O: Float>(
     eps: f32,
     #[define(O)] _type: ElemType,
 ) {
-    let row = CUBE_POS_Y as usize * CUBE_COUNT_X as usize + CUBE_POS_X as usize;
+    let row = row();
     if row >= x.shape(0) {
         terminate!();
     }
     let width = x.shape(1);
     let start = row * width;
-    let mut shared = Shared::<[f32]>::new_slice(comptime!(UNITS as usize));
-    let mut sum = 0.0f32;
+    let mut squares = 0.0f32;
     let mut place = UNIT_POS_X as usize;
     while place < width {
         let value = x[start + place];
-        sum += value * value;
+        squares += value * value;
         place += comptime!(UNITS as usize);
     }
-    let mean = total(sum, &mut shared) / f32::cast_from(width as u32);
-    let scale = 1.0f32 / (mean + eps).sqrt();
+    let scale = inverse_rms(squares, width, eps);
     let mut place = UNIT_POS_X as usize;
     while place < width {
         output[start + place] = O::cast_from(x[start + place] * scale * gamma[place]);
@@ -140,13 +152,12 @@ fn add_rms_norm_kernel<X: Float, O: Float>(
     eps: f32,
     #[define(X, O)] _types: [ElemType; 2],
 ) {
-    let row = CUBE_POS_Y as usize * CUBE_COUNT_X as usize + CUBE_POS_X as usize;
+    let row = row();
     if row >= x.shape(0) {
         terminate!();
     }
     let width = x.shape(1);
     let start = row * width;
-    let mut shared = Shared::<[f32]>::new_slice(comptime!(UNITS as usize));
     let mut squares = 0.0f32;
     let mut place = UNIT_POS_X as usize;
     while place < width {
@@ -155,8 +166,7 @@ fn add_rms_norm_kernel<X: Float, O: Float>(
         squares += value * value;
         place += comptime!(UNITS as usize);
     }
-    let mean = total(squares, &mut shared) / f32::cast_from(width as u32);
-    let scale = 1.0f32 / (mean + eps).sqrt();
+    let scale = inverse_rms(squares, width, eps);
     // Each unit reads what it wrote itself.
     let mut place = UNIT_POS_X as usize;
     while place < width {
