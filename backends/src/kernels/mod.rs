@@ -25,6 +25,7 @@ mod decode_attention;
 mod draw;
 mod gradients;
 mod host;
+mod index;
 mod lanes;
 mod matmul;
 mod prefix_attention;
@@ -39,9 +40,12 @@ mod tile;
 mod token_scores;
 
 pub use adamw::{AdamWStep, Moved, adamw};
-pub use decode_attention::{DecodeRows, KvPanels, Projected, RowSpan, decode_attention};
+pub use decode_attention::{
+    COLUMN_BUCKET, DecodeRows, KvPanels, Projected, RowSpan, decode_attention,
+};
 pub use draw::{Drawing, Filters, NO_TOKEN, RESOLUTION, VOCAB_LIMIT, draw, draw_bytes};
 pub use gradients::{add, scale, sum_of_squares};
+pub use index::MASKED;
 pub use matmul::{matmul, matmul_add};
 pub use prefix_attention::{
     AttentionGradients, Heads, PrefixSpans, PromptSpan, attention_bytes, prefix_attention,

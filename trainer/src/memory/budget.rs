@@ -5,6 +5,7 @@ use thiserror::Error;
 use super::{RunMemory, RunShape, run_memory};
 use crate::config::RunConfig;
 use crate::rollout::RolloutError;
+use crate::rollout::memory::largest;
 
 /// A run does not fit its budget in any form.
 #[derive(Clone, Debug, Error, PartialEq)]
@@ -90,23 +91,6 @@ fn fit_update(
         false => found,
     };
     Ok(())
-}
-
-/// The largest number from `least` to `most` that fits, where smaller ones fit better; `least` if
-/// none does.
-fn largest(least: usize, most: usize, fits: impl Fn(usize) -> bool) -> usize {
-    if fits(most) {
-        return most;
-    }
-    let (mut low, mut high) = (least, most);
-    while high - low > 1 {
-        let middle = low + (high - low) / 2;
-        match fits(middle) {
-            true => low = middle,
-            false => high = middle,
-        }
-    }
-    low
 }
 
 /// A cache of what the rest of the rollout leaves; without the copy of the weights if even two

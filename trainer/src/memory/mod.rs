@@ -252,16 +252,20 @@ mod tests {
     use crate::rollout::SamplingPlace;
     use crate::selection::{Hive, SelectionMethod};
 
+    fn shape(model: &ModelConfig) -> RunShape<'_> {
+        RunShape {
+            model,
+            longest_prompt: 20,
+            precision: Precision::F32,
+            keeps_start: false,
+        }
+    }
+
     #[test]
     fn an_entropy_gate_is_counted_up_to_its_budgets() {
         let (model, mut config) = (tiny_config(), RunConfig::default());
         config.selection.prompts_per_step = 8;
-        let shape = RunShape {
-            model: &model,
-            longest_prompt: 20,
-            precision: Precision::F32,
-            keeps_start: false,
-        };
+        let shape = shape(&model);
         let bytes = |config: &RunConfig| {
             let found = run_memory(&shape, config);
             found.expect("two completions fit").rollout_bytes
@@ -293,12 +297,7 @@ mod tests {
         model.num_layers = 12;
         // The gate needs more than attention.
         model.intermediate_size = 1024;
-        let shape = RunShape {
-            model: &model,
-            longest_prompt: 20,
-            precision: Precision::F32,
-            keeps_start: false,
-        };
+        let shape = shape(&model);
         config.rollout.max_new_tokens = 30;
         let rows = shape.step_rows(&config);
         assert_eq!(rows, config.selection.prompts_per_step * (20 + 8 * 29));
@@ -330,12 +329,7 @@ mod tests {
     #[test]
     fn scores_count_where_no_kernel_computes_attention() {
         let (model, mut config) = (tiny_config(), RunConfig::default());
-        let shape = RunShape {
-            model: &model,
-            longest_prompt: 20,
-            precision: Precision::F32,
-            keeps_start: false,
-        };
+        let shape = shape(&model);
         config.rollout.max_new_tokens = 30;
         config.update.max_tokens_per_microbatch = 1000;
         let with_kernel = update_bytes(&shape, &config);

@@ -12,6 +12,8 @@ use burn::nn::{Linear, RmsNorm};
 use burn::tensor::activation::softmax;
 use burn::tensor::{Device, Tensor, TensorData};
 
+use rlvr_backends::kernels::MASKED;
+
 use super::rope::RopeRows;
 
 /// Attention of one block. Field names are those of the checkpoint.
@@ -116,10 +118,7 @@ fn causal_probs(queries: Tensor<4>, keys: Tensor<4>, bias: &Tensor<2>) -> Tensor
     softmax(scores + bias, 4).reshape([rows, kv_heads, folded, columns])
 }
 
-/// Added to a score that must not count: its exponential is exactly zero in f32.
-const MASKED: f32 = -1e9;
-
-/// Zero at and below the diagonal, very negative above.
+/// Zero at and below the diagonal, [`MASKED`] above.
 ///
 /// # Shapes
 /// - output: `[T, T]`

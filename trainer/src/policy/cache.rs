@@ -19,15 +19,12 @@ use rlvr_backends::kernels::{
 use super::config::ModelConfig;
 use super::rope::RopeTable;
 
-/// Columns of a slot are rounded up to this many, so that shapes repeat.
-pub const COLUMN_BUCKET: usize = 32;
-
 /// How many prompts and completions a cache holds, and of what length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CacheShape {
     /// Completions.
     pub slots: usize,
-    /// Tokens of a completion, without its last, which is never read.
+    /// Tokens of a completion.
     pub columns: usize,
     /// Prompts.
     pub prompt_slots: usize,

@@ -76,14 +76,20 @@ impl DecodeWeights {
     /// copies and transposed views of the block weights; the embedding is never copied, the head only
     /// if it is rounded.
     pub fn new(decoder: &Decoder, is_copy: bool, precision: Precision) -> Self {
-        let layout = Layout {
-            is_copy,
-            is_together: is_copy && !is_host(&decoder.head_weight().device()),
-            precision,
-        };
+        Self::laid_out(
+            decoder,
+            Layout {
+                is_copy,
+                is_together: is_copy && !is_host(&decoder.head_weight().device()),
+                precision,
+            },
+        )
+    }
+
+    fn laid_out(decoder: &Decoder, layout: Layout) -> Self {
         Self {
             config: decoder.config().clone(),
-            precision,
+            precision: layout.precision,
             embedding: decoder.embed_tokens.weight.val(),
             head: Projection {
                 weight: layout.stored(decoder.head_weight()),
@@ -325,12 +331,18 @@ mod tests {
     #[test]
     fn decoding_equals_the_full_forward() {
         let device = Device::default();
-        for (config, is_copy) in configs()
+        let layouts = [(false, false), (true, false), (true, true)];
+        for (config, (is_copy, is_together)) in configs()
             .into_iter()
-            .flat_map(|c| [(c.clone(), true), (c, false)])
+            .flat_map(|config| layouts.map(|layout| (config.clone(), layout)))
         {
             let decoder = Decoder::init(&config, 1, &device);
-            let weights = DecodeWeights::new(&decoder, is_copy, Precision::F32);
+            let layout = Layout {
+                is_copy,
+                is_together,
+                precision: Precision::F32,
+            };
+            let weights = DecodeWeights::laid_out(&decoder, layout);
             let tokens: Vec<Vec<u32>> = (0..2u32)
                 .map(|row| (0..90).map(|t| (t * 7 + row * 5) % 48).collect())
                 .collect();

@@ -95,10 +95,10 @@ impl RopeTable {
     /// All positions, in order.
     pub fn all(self, device: &Device) -> RopeRows {
         let shape = [1, self.cos.len() / self.width, 1, self.width];
-        let upload = |values| Tensor::from_data(TensorData::new(values, shape), device);
+        let Rotation { cos, sin } = self.in_order(device);
         RopeRows {
-            cos: upload(self.cos),
-            sin: upload(self.sin),
+            cos: cos.reshape(shape),
+            sin: sin.reshape(shape),
         }
     }
 

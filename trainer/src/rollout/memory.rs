@@ -1,10 +1,10 @@
 //! What a rollout will need, computed before anything is allocated.
 
 use rlvr_backends::Precision;
-use rlvr_backends::kernels::attention_bytes;
+use rlvr_backends::kernels::{COLUMN_BUCKET, attention_bytes};
 
 use super::{RolloutConfig, RolloutError};
-use crate::policy::cache::{COLUMN_BUCKET, CacheShape, kv_bytes};
+use crate::policy::cache::{CacheShape, kv_bytes};
 use crate::policy::config::ModelConfig;
 
 /// Bytes of an f32.
@@ -156,17 +156,33 @@ impl Demand {
         let shapes = |slots| self.shapes(config, slots, rollout.num_workers);
         let bytes = |slots| total_bytes(&shapes(slots), config, precision);
         let most = rollout.max_slots.min(self.num_completions).max(1);
-        let fitting: Vec<usize> = (1..=most).collect();
-        let count = fitting.partition_point(|&slots| bytes(slots) <= rollout.kv_budget_bytes);
-        if count == 0 {
+        let fits = |slots| bytes(slots) <= rollout.kv_budget_bytes;
+        if !fits(1) {
             return Err(RolloutError::BudgetTooSmall {
                 budget_bytes: rollout.kv_budget_bytes,
                 needed_bytes: bytes(1),
                 column_tokens: shapes(1).iter().map(CacheShape::sequence_tokens).sum(),
             });
         }
-        Ok(shapes(count))
+        Ok(shapes(largest(1, most, fits)))
     }
+}
+
+/// The largest number from `least` to `most` that fits, where smaller ones fit better; `least` if
+/// none does.
+pub(crate) fn largest(least: usize, most: usize, fits: impl Fn(usize) -> bool) -> usize {
+    if fits(most) {
+        return most;
+    }
+    let (mut low, mut high) = (least, most);
+    while high - low > 1 {
+        let middle = low + (high - low) / 2;
+        match fits(middle) {
+            true => low = middle,
+            false => high = middle,
+        }
+    }
+    low
 }
 
 /// Bytes of some caches.

@@ -16,6 +16,7 @@ mod rows;
 use burn::tensor::{Device, Tensor};
 use rlvr_core::Precision;
 
+pub use portable::COLUMN_BUCKET;
 pub use rows::{DecodeRows, RowSpan};
 
 use super::prefix_attention::Heads;
@@ -95,7 +96,13 @@ impl Projected {
             } => [queries, keys, values],
             Self::Together(all) => {
                 let one = heads.num_kv_heads * heads.width;
-                let part = |first, count| all.clone().narrow(1, first * one, count * one);
+                let rows = all.dims()[0];
+                // Copies, not views: a kernel reads what is in one piece.
+                let part = |first: usize, count: usize| {
+                    let part = all.clone().narrow(1, first * one, count * one);
+                    part.reshape([rows * count * one])
+                        .reshape([rows, count * one])
+                };
                 let group = heads.group;
                 [part(0, group), part(group, 1), part(group + 1, 1)]
             }

@@ -4,15 +4,13 @@ use burn::tensor::activation::softmax;
 use burn::tensor::{Device, IndexingUpdateOp, Int, Tensor, TensorData};
 use rlvr_core::Precision;
 
+use super::super::index::{MASKED, index};
 use super::super::prefix_attention::Heads;
 use super::super::rotary::rotate;
 use super::{DecodeRows, KvPanels, Projected, RowSpan};
 
 /// Columns attended to are rounded up to this many, so that shapes repeat.
-const COLUMN_BUCKET: usize = 32;
-
-/// Added to a score that must not count: its exponential is exactly zero in f32.
-const MASKED: f32 = -1e9;
+pub const COLUMN_BUCKET: usize = 32;
 
 /// Where a step writes and reads.
 #[derive(Debug)]
@@ -47,9 +45,9 @@ impl Index {
         let places = |panels: usize| {
             let rows = spans.iter().enumerate().flat_map(|(row, span)| {
                 let panels = row * panels..(row + 1) * panels;
-                panels.map(|panel| (panel * capacity + span.own_columns - 1) as i64)
+                panels.map(|panel| panel * capacity + span.own_columns - 1)
             });
-            upload(rows.collect(), device)
+            index(rows.collect(), device)
         };
         let visible = |count: usize, of: usize| (0..of).map(move |column| column < count);
         let bias = spans.iter().flat_map(|span| {
@@ -58,21 +56,16 @@ impl Index {
                 .map(|is_visible| if is_visible { 0.0 } else { MASKED })
         });
         let bias: Vec<f32> = bias.collect();
-        let prompts = spans.iter().map(|span| span.prompt_slot as i64);
+        let prompts = spans.iter().map(|span| span.prompt_slot);
         let shape = [spans.len(), 1, 1, prompt_columns + own_columns];
         Self {
             keys: places(heads.num_kv_heads * heads.width),
             values: places(heads.num_kv_heads),
-            prompts: upload(prompts.collect(), device),
+            prompts: index(prompts.collect(), device),
             columns: [prompt_columns, own_columns],
             bias: Tensor::from_data(TensorData::new(bias, shape), device),
         }
     }
-}
-
-fn upload(values: Vec<i64>, device: &Device) -> Tensor<1, Int> {
-    let length = values.len();
-    Tensor::from_data(TensorData::new(values, [length]), device)
 }
 
 pub(super) fn step(

@@ -1,8 +1,10 @@
 //! What the rows of a decode step see, prepared once for all blocks.
 
-use burn::tensor::{Int, Tensor, TensorData};
+#[cfg(feature = "cube")]
+use burn::tensor::{Int, Tensor};
 use rlvr_core::Precision;
 
+use super::super::index::index;
 use super::super::prefix_attention::Heads;
 use super::super::rotary::Rotation;
 use super::KvPanels;
@@ -81,11 +83,9 @@ impl DecodeRows {
 
 /// The angles of the last columns, `[R, K]`.
 fn of_rows(angles: &Rotation, spans: &[RowSpan]) -> Rotation {
-    let positions = spans
-        .iter()
-        .map(|span| (span.prompt_columns + span.own_columns - 1) as i64);
-    let positions = TensorData::new(positions.collect::<Vec<_>>(), [spans.len()]);
-    let positions = Tensor::<1, Int>::from_data(positions, &angles.cos.device());
+    let position = |span: &RowSpan| span.prompt_columns + span.own_columns - 1;
+    let positions = spans.iter().map(position).collect();
+    let positions = index(positions, &angles.cos.device());
     Rotation {
         cos: angles.cos.clone().select(0, positions.clone()),
         sin: angles.sin.clone().select(0, positions),
@@ -104,12 +104,10 @@ fn path(
     }
     #[cfg(feature = "cube")]
     if super::cube::has_kernel(&device, heads) {
-        let values = spans.iter().flat_map(|span| {
-            let span = [span.prompt_slot, span.prompt_columns, span.own_columns];
-            span.map(|value| value as i64)
-        });
-        let values = TensorData::new(values.collect::<Vec<_>>(), [spans.len(), 3]);
-        return Path::Cube(Box::new(Tensor::from_data(values, &device)));
+        let three = |span: &RowSpan| [span.prompt_slot, span.prompt_columns, span.own_columns];
+        let places = spans.iter().flat_map(three).collect();
+        let places = index(places, &device).reshape([spans.len(), 3]);
+        return Path::Cube(Box::new(places));
     }
     Path::Portable(Box::new(Index::new(spans, [prompts, own], heads, &device)))
 }

@@ -4,14 +4,12 @@ use std::ops::Range;
 
 use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
 
+use super::super::index::{MASKED, index};
 use super::{Heads, PromptSpan};
 
 /// Scores of a batch at most, unless one segment has more. Tensors of this size are what attention
 /// needs for the moment.
 pub(super) const MOST_SCORES: usize = 1 << 24;
-
-/// Added to a score that must not count: its exponential is exactly zero in f32.
-const MASKED: f32 = -1e9;
 
 /// All segments of a packed batch.
 #[derive(Debug)]
@@ -128,8 +126,8 @@ impl Batches {
             .map(|group| Batch::new(group, num_rows, device));
         Self {
             batches: batches.collect(),
-            rows: upload(rows, device),
-            columns: upload(columns, device),
+            rows: index(rows, device),
+            columns: index(columns, device),
         }
     }
 }
@@ -197,8 +195,8 @@ impl Batch {
         Self {
             count: group.len(),
             prompt_columns: padding.prompt_columns,
-            rows: upload(rows, device),
-            columns: upload(columns, device),
+            rows: index(rows, device),
+            columns: index(columns, device),
             is_row: Tensor::from_data(TensorData::new(is_row, [length, 1]), device),
             bias: bias(group, &padding, device),
             shared: Shared::new(group, padding.prompt_columns, num_rows, device),
@@ -212,7 +210,7 @@ fn bias(group: &[Segment], padding: &Padding, device: &Device) -> Tensor<4> {
     let line = |length: usize| Tensor::<1, Int>::arange(0..length as i64, device);
     let columns = line(padding.columns()).reshape([1, 1, 1, padding.columns()]);
     let rows = line(padding.rows).reshape([1, 1, padding.rows, 1]);
-    let lengths = upload(group.iter().map(Segment::prompt_columns).collect(), device);
+    let lengths = index(group.iter().map(Segment::prompt_columns).collect(), device);
     let lengths = lengths.reshape([group.len(), 1, 1, 1]);
     let shape = [group.len(), 1, padding.rows, padding.columns()];
     let own = columns.clone() - padding.prompt_columns as i64;
@@ -241,23 +239,17 @@ impl Shared {
         let most = prompts.iter().map(|(_, members)| members.len()).max()?;
         let none = prompts.len() * prompt_columns;
         let (mut places, mut rows) = (Vec::new(), vec![none; num_rows]);
-        for (index, (prompt, members)) in prompts.iter().enumerate() {
+        for (number, (prompt, members)) in prompts.iter().enumerate() {
             places.extend(members);
-            places.resize((index + 1) * most, group.len());
+            places.resize((number + 1) * most, group.len());
             for (offset, row) in prompt.clone().enumerate() {
-                rows[row] = index * prompt_columns + offset;
+                rows[row] = number * prompt_columns + offset;
             }
         }
         Some(Self {
             count: prompts.len(),
-            members: upload(places, device),
-            rows: upload(rows, device),
+            members: index(places, device),
+            rows: index(rows, device),
         })
     }
-}
-
-fn upload(values: Vec<usize>, device: &Device) -> Tensor<1, Int> {
-    let values: Vec<i64> = values.into_iter().map(|value| value as i64).collect();
-    let length = values.len();
-    Tensor::from_data(TensorData::new(values, [length]), device)
 }
