@@ -10,6 +10,8 @@ use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Backend, backend_extension};
 use burn::tensor::{DType, Device, Shape};
 use burn_cubecl::CubeBackend;
+use burn_cubecl::kernel::into_contiguous;
+use burn_cubecl::tensor::CubeTensor;
 use cubecl::ir::ElemType;
 
 use super::prefix_attention::Heads;
@@ -23,6 +25,22 @@ pub(super) fn is_cube(device: &Device) -> bool {
 /// How a kernel names a type.
 pub(super) fn element(dtype: DType) -> ElemType {
     burn::backend::cubecl::dtype_to_storage_type(dtype)
+}
+
+/// True if the numbers along the last axis are neighbours. The other strides are free: CUDA starts
+/// every row at an aligned address, so rows may have gaps between them.
+pub(super) fn is_in_rows(tensor: &CubeTensor) -> bool {
+    let axis = tensor.meta.num_dims() - 1;
+    let is_dense = tensor.meta.shape()[axis] == 1 || tensor.meta.strides()[axis] == 1;
+    is_dense && !tensor.meta.is_tiled()
+}
+
+/// The tensor with neighbours along its last axis, as the kernels read it: by its other strides.
+pub(super) fn in_rows(tensor: CubeTensor) -> CubeTensor {
+    match is_in_rows(&tensor) {
+        true => tensor,
+        false => into_contiguous(tensor),
+    }
 }
 
 /// Fused operations, on tensors without autodiff.

@@ -12,14 +12,13 @@
 
 use burn::backend::{Dispatch, TensorMetadata};
 use burn::tensor::{Device, Int as Ids, Tensor as Rows};
-use burn_cubecl::kernel::into_contiguous;
 use burn_cubecl::ops::numeric::empty_device_dtype;
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
 
 use super::super::prefix_attention::Heads;
 use super::{DecodeRows, KvPanels, Projected};
-use crate::kernels::cube::{FusedOps, element, is_cube};
+use crate::kernels::cube::{FusedOps, element, in_rows, is_cube, is_in_rows};
 
 /// Units of a cube, and columns of a tile.
 const UNITS: usize = 128;
@@ -95,11 +94,11 @@ pub(in crate::kernels) fn launch(
         own,
         spans,
     } = operands;
-    let projected = into_contiguous(projected);
-    let [cos, sin] = rotation.map(into_contiguous);
-    let [prompt_keys, prompt_values] = prompts.map(into_contiguous);
+    let projected = in_rows(projected);
+    let [cos, sin] = rotation.map(in_rows);
+    let [prompt_keys, prompt_values] = prompts.map(in_rows);
     let [own_keys, own_values] = own.map(sole);
-    let spans = into_contiguous(spans);
+    let spans = in_rows(spans);
     let Heads {
         num_kv_heads,
         group,
@@ -138,7 +137,7 @@ pub(in crate::kernels) fn launch(
 
 /// The tensor itself if nothing else holds its memory, else a copy.
 fn sole(tensor: CubeTensor) -> CubeTensor {
-    match tensor.can_mut() && tensor.is_contiguous() {
+    match tensor.can_mut() && is_in_rows(&tensor) {
         true => tensor,
         false => tensor.copy(),
     }
@@ -185,14 +184,20 @@ fn attend_kernel<Q: Float, E: Float, I: Int>(
     let units = comptime!(UNITS);
     let partial = comptime!(PARTIAL);
 
-    let slot = u32::cast_from(spans[row * 3]) as usize;
-    let prompt_columns = u32::cast_from(spans[row * 3 + 1]) as usize;
-    let own_columns = u32::cast_from(spans[row * 3 + 2]) as usize;
+    let span = row * spans.stride(0);
+    let slot = u32::cast_from(spans[span]) as usize;
+    let prompt_columns = u32::cast_from(spans[span + 1]) as usize;
+    let own_columns = u32::cast_from(spans[span + 2]) as usize;
     let last = prompt_columns + own_columns - 1;
-    let prompt_stride = prompt_keys.shape(3);
-    let own_stride = keys.shape(3);
-    let prompt_start = (slot * num_kv_heads + head) * width * prompt_stride;
-    let own_start = (row * num_kv_heads + head) * width * own_stride;
+    // From one number of a key to the next, and from one column of values to the next.
+    let (prompt_key_stride, own_key_stride) = (prompt_keys.stride(2), keys.stride(2));
+    let (prompt_value_stride, own_value_stride) = (prompt_values.stride(2), values.stride(2));
+    let prompt_key_start = slot * prompt_keys.stride(0) + head * prompt_keys.stride(1);
+    let prompt_value_start = slot * prompt_values.stride(0) + head * prompt_values.stride(1);
+    let own_key_start = row * keys.stride(0) + head * keys.stride(1);
+    let own_value_start = row * values.stride(0) + head * values.stride(1);
+    let angle_start = last * cos.stride(0);
+    let signed_start = last * sin.stride(0);
 
     let mut query = Shared::<[f32]>::new_slice(comptime!(group * width));
     let mut new_key = Shared::<[f32]>::new_slice(width);
@@ -203,29 +208,29 @@ fn attend_kernel<Q: Float, E: Float, I: Int>(
 
     // Rotated and rounded as the panels are; the last column goes into them.
     let heads_width = comptime!(num_kv_heads * width);
-    let projected_start = row * comptime!((group + 2) * num_kv_heads * width);
+    let projected_start = row * projected.stride(0);
     let query_start = projected_start + head * comptime!(group * width);
     let key_start = projected_start + comptime!(group * num_kv_heads * width) + head * width;
     let value_start = key_start + heads_width;
     let mut place = unit;
     while place < comptime!(group * width) {
         let inner = place % width;
-        let (angle, signed) = (cos[last * width + inner], sin[last * width + inner]);
+        let (angle, signed) = (cos[angle_start + inner], sin[signed_start + inner]);
         let start = query_start + place - inner;
         let number = rotated::<Q>(projected, start, inner, angle, signed, width);
         query[place] = f32::cast_from(E::cast_from(number)) * scale;
         place += units;
     }
     if unit < width {
-        let (angle, signed) = (cos[last * width + unit], sin[last * width + unit]);
+        let (angle, signed) = (cos[angle_start + unit], sin[signed_start + unit]);
         let key = E::cast_from(rotated::<Q>(
             projected, key_start, unit, angle, signed, width,
         ));
         let value = E::cast_from(projected[value_start + unit]);
         new_key[unit] = f32::cast_from(key);
         new_value[unit] = f32::cast_from(value);
-        keys[own_start + unit * own_stride + own_columns - 1] = key;
-        values[own_start + (own_columns - 1) * width + unit] = value;
+        keys[own_key_start + unit * own_key_stride + own_columns - 1] = key;
+        values[own_value_start + (own_columns - 1) * own_value_stride + unit] = value;
     }
     sync_cube();
 
@@ -253,8 +258,8 @@ fn attend_kernel<Q: Float, E: Float, I: Int>(
         }
         if column < prompt_columns {
             for inner in 0..width {
-                let key =
-                    f32::cast_from(prompt_keys[prompt_start + inner * prompt_stride + column]);
+                let place = prompt_key_start + inner * prompt_key_stride + column;
+                let key = f32::cast_from(prompt_keys[place]);
                 #[unroll]
                 for member in 0..group {
                     dots[member] += query[member * width + inner] * key;
@@ -263,7 +268,7 @@ fn attend_kernel<Q: Float, E: Float, I: Int>(
         } else if column < last {
             let column = column - prompt_columns;
             for inner in 0..width {
-                let key = f32::cast_from(keys[own_start + inner * own_stride + column]);
+                let key = f32::cast_from(keys[own_key_start + inner * own_key_stride + column]);
                 #[unroll]
                 for member in 0..group {
                     dots[member] += query[member * width + inner] * key;
@@ -322,10 +327,11 @@ fn attend_kernel<Q: Float, E: Float, I: Int>(
             while next < end {
                 let column = first + next;
                 let value = if column < prompt_columns {
-                    f32::cast_from(prompt_values[prompt_start + column * width + lane])
+                    let place = prompt_value_start + column * prompt_value_stride + lane;
+                    f32::cast_from(prompt_values[place])
                 } else if column < last {
                     let column = column - prompt_columns;
-                    f32::cast_from(values[own_start + column * width + lane])
+                    f32::cast_from(values[own_value_start + column * own_value_stride + lane])
                 } else {
                     new_value[lane]
                 };
@@ -342,7 +348,7 @@ fn attend_kernel<Q: Float, E: Float, I: Int>(
         first += units;
     }
 
-    let output_start = (row * num_kv_heads + head) * comptime!(group * width);
+    let output_start = row * output.stride(0) + head * comptime!(group * width);
     // The parts of a lane together; `scores` is free by now.
     #[unroll]
     for member in 0..group {

@@ -7,14 +7,13 @@
 
 use burn::backend::{Dispatch, TensorMetadata};
 use burn::tensor::{DType, Tensor as Rows};
-use burn_cubecl::kernel::into_contiguous;
 use burn_cubecl::ops::numeric::empty_device_dtype;
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
 
 use super::{Drawing, LEAST_EXPONENT, NO_TOKEN};
 use crate::kernels::cube::sums::{largest, total};
-use crate::kernels::cube::{FusedOps, element, is_cube};
+use crate::kernels::cube::{FusedOps, element, in_rows, is_cube};
 
 /// Units of a cube, and tokens of a strip: what every device has.
 const UNITS: u32 = 256;
@@ -50,7 +49,7 @@ pub(in crate::kernels) fn launch(
     inverse_temperature: f32,
     is_greedy: bool,
 ) -> CubeTensor {
-    let (logits, uniforms) = (into_contiguous(logits), into_contiguous(uniforms));
+    let (logits, uniforms) = (in_rows(logits), in_rows(uniforms));
     let [rows, vocab] = logits.shape().dims();
     let (client, device) = (logits.client.clone(), logits.device.clone());
     let output = empty_device_dtype(client.clone(), device, [rows, 3].into(), DType::F32);
@@ -136,7 +135,7 @@ fn draw_kernel<L: Float>(
     let units = comptime!(UNITS as usize);
     let strips = comptime!(BLOCK / UNITS as usize);
     let vocab = logits.shape(1);
-    let start = row * vocab;
+    let start = row * logits.stride(0);
     let mut shared = Shared::<[f32]>::new_slice(units);
     let mut blocks = Shared::<[f32]>::new_slice(num_blocks);
 
@@ -186,7 +185,7 @@ fn draw_kernel<L: Float>(
     }
     let mut target = 0.0f32;
     if comptime!(!is_greedy) {
-        target = all * uniforms[row];
+        target = all * uniforms[row * uniforms.stride(0)];
     }
     let block = choose(&blocks, num_blocks, target);
     let target = target - block.before;
@@ -241,8 +240,9 @@ fn draw_kernel<L: Float>(
         if is_damaged {
             drawn = NO_TOKEN;
         }
-        output[row * 3] = drawn;
-        output[row * 3 + 1] = term.exponent - log_total;
-        output[row * 3 + 2] = log_total - moments / weights;
+        let start = row * output.stride(0);
+        output[start] = drawn;
+        output[start + 1] = term.exponent - log_total;
+        output[start + 2] = log_total - moments / weights;
     }
 }

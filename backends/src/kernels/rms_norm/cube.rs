@@ -2,14 +2,13 @@
 
 use burn::backend::{Dispatch, TensorMetadata};
 use burn::tensor::{DType, Tensor as Rows};
-use burn_cubecl::kernel::into_contiguous;
 use burn_cubecl::ops::numeric::empty_device_dtype;
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
 use rlvr_core::Precision;
 
 use crate::kernels::cube::sums::total;
-use crate::kernels::cube::{FusedOps, element, is_cube};
+use crate::kernels::cube::{FusedOps, element, in_rows, is_cube};
 
 /// Units of a cube.
 const UNITS: u32 = 128;
@@ -46,7 +45,7 @@ pub(in crate::kernels) fn launch(
     eps: f32,
     dtype: DType,
 ) -> CubeTensor {
-    let (x, gamma) = (into_contiguous(x), into_contiguous(gamma));
+    let (x, gamma) = (in_rows(x), in_rows(gamma));
     let (client, device, shape) = (x.client.clone(), x.device.clone(), x.shape());
     let output = empty_device_dtype(client.clone(), device, shape.clone(), dtype);
     rms_norm_kernel::launch(
@@ -70,7 +69,7 @@ pub(in crate::kernels) fn launch_add(
     eps: f32,
     dtype: DType,
 ) -> (CubeTensor, CubeTensor) {
-    let [x, delta, gamma] = [x, delta, gamma].map(into_contiguous);
+    let [x, delta, gamma] = [x, delta, gamma].map(in_rows);
     let (client, shape) = (x.client.clone(), x.shape());
     let empty = |dtype| empty_device_dtype(client.clone(), x.device.clone(), shape.clone(), dtype);
     let (sum, output) = (empty(x.dtype), empty(dtype));
@@ -126,7 +125,7 @@ fn rms_norm_kernel<O: Float>(
         terminate!();
     }
     let width = x.shape(1);
-    let start = row * width;
+    let (start, output_start) = (row * x.stride(0), row * output.stride(0));
     let mut squares = 0.0f32;
     let mut place = UNIT_POS_X as usize;
     while place < width {
@@ -137,7 +136,7 @@ fn rms_norm_kernel<O: Float>(
     let scale = inverse_rms(squares, width, eps);
     let mut place = UNIT_POS_X as usize;
     while place < width {
-        output[start + place] = O::cast_from(x[start + place] * scale * gamma[place]);
+        output[output_start + place] = O::cast_from(x[start + place] * scale * gamma[place]);
         place += comptime!(UNITS as usize);
     }
 }
@@ -157,12 +156,13 @@ fn add_rms_norm_kernel<X: Float, O: Float>(
         terminate!();
     }
     let width = x.shape(1);
-    let start = row * width;
+    let (start, delta_start) = (row * x.stride(0), row * delta.stride(0));
+    let (sum_start, output_start) = (row * sum.stride(0), row * output.stride(0));
     let mut squares = 0.0f32;
     let mut place = UNIT_POS_X as usize;
     while place < width {
-        let value = x[start + place] + f32::cast_from(delta[start + place]);
-        sum[start + place] = value;
+        let value = x[start + place] + f32::cast_from(delta[delta_start + place]);
+        sum[sum_start + place] = value;
         squares += value * value;
         place += comptime!(UNITS as usize);
     }
@@ -170,7 +170,8 @@ fn add_rms_norm_kernel<X: Float, O: Float>(
     // Each unit reads what it wrote itself.
     let mut place = UNIT_POS_X as usize;
     while place < width {
-        output[start + place] = O::cast_from(sum[start + place] * scale * gamma[place]);
+        let value = sum[sum_start + place] * scale * gamma[place];
+        output[output_start + place] = O::cast_from(value);
         place += comptime!(UNITS as usize);
     }
 }

@@ -2,14 +2,13 @@
 
 use burn::backend::{Dispatch, TensorMetadata};
 use burn::tensor::{DType, Tensor as Rows};
-use burn_cubecl::kernel::into_contiguous;
 use burn_cubecl::ops::numeric::empty_device_dtype;
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::calculate_cube_count_elemwise;
 use cubecl::prelude::*;
 use rlvr_core::Precision;
 
-use crate::kernels::cube::{FusedOps, element, is_cube};
+use crate::kernels::cube::{FusedOps, element, in_rows, is_cube};
 
 pub(super) fn has_kernel(x: &Rows<2>) -> bool {
     x.dims()[0] > 0 && is_cube(&x.device())
@@ -21,7 +20,7 @@ pub(super) fn swiglu(gate_up: Rows<2>, precision: Precision) -> Rows<2> {
 
 /// As [`super::swiglu_operand`], with a result of this type.
 pub(in crate::kernels) fn launch(gate_up: CubeTensor, dtype: DType) -> CubeTensor {
-    let gate_up = into_contiguous(gate_up);
+    let gate_up = in_rows(gate_up);
     let (client, device) = (gate_up.client.clone(), gate_up.device.clone());
     let [rows, width] = gate_up.shape().dims();
     let shape = [rows, width / 2].into();
@@ -52,9 +51,10 @@ fn swiglu_kernel<X: Float, O: Float>(
         terminate!();
     }
     let (row, column) = (place / width, place % width);
-    let start = row * width * 2 + column;
+    let start = row * gate_up.stride(0) + column;
     let gate = f32::cast_from(gate_up[start]);
     let up = f32::cast_from(gate_up[start + width]);
     let sigmoid = 1.0f32 / (1.0f32 + (-gate).exp());
-    output[place] = O::cast_from(sigmoid * gate * up);
+    let to = row * output.stride(0) + column;
+    output[to] = O::cast_from(sigmoid * gate * up);
 }
