@@ -7,9 +7,10 @@ use std::process::Command;
 
 use serde_json::Value;
 
-const OURS: [&str; 7] = [
+const OURS: [&str; 8] = [
     "rlvr-core",
     "rlvr-backends",
+    "rlvr-cuda-emulator",
     "rlvr-bounds",
     "rlvr-verifier",
     "rlvr-fixtures",
@@ -106,6 +107,7 @@ fn our_packages_use_each_other_as_the_table_says() {
     let allowed: BTreeMap<&str, &[&str]> = BTreeMap::from([
         ("rlvr-core", &[] as &[&str]),
         ("rlvr-backends", &["rlvr-core"]),
+        ("rlvr-cuda-emulator", &[]),
         ("rlvr-bounds", &[]),
         ("rlvr-verifier", &[]),
         ("rlvr-fixtures", &[]),

@@ -1,0 +1,2 @@
+#pragma once
+#include "half_types.h"
