@@ -24,7 +24,7 @@ pub enum PrecisionChoice {
 impl From<Precision> for PrecisionChoice {
     fn from(precision: Precision) -> Self {
         match precision {
-            Precision::F32 => Self::F32,
+            Precision::F32 | Precision::F32Split => Self::F32,
             Precision::Bf16 => Self::Bf16,
         }
     }
@@ -38,9 +38,9 @@ impl PrecisionChoice {
     pub fn resolve(self, kind: BackendKind, device: &Device) -> Result<Precision, NoPrecision> {
         let has_it = device.supports_dtype(FloatDType::BF16);
         match self {
-            Self::F32 => Ok(Precision::F32),
             Self::Auto if has_it && kind.multiplies_bf16() => Ok(Precision::Bf16),
-            Self::Auto => Ok(Precision::F32),
+            Self::F32 | Self::Auto if rounds_f32_products(kind, device) => Ok(Precision::F32Split),
+            Self::F32 | Self::Auto => Ok(Precision::F32),
             Self::Bf16 if has_it => Ok(Precision::Bf16),
             Self::Bf16 => Err(NoPrecision {
                 requested: kind,
@@ -48,6 +48,19 @@ impl PrecisionChoice {
             }),
         }
     }
+}
+
+/// True if Burn's products of f32 tensors are not: on cards of NVIDIA with tensor cores for TF32,
+/// which are those from compute capability 8.0 on, it uses them, and has no switch.
+fn rounds_f32_products(kind: BackendKind, device: &Device) -> bool {
+    if kind != BackendKind::Cuda {
+        return false;
+    }
+    let capability = device.identity().and_then(|identity| {
+        let number = identity.fingerprint.strip_prefix("ptx_sm")?;
+        number.parse::<u32>().ok()
+    });
+    capability.is_none_or(|capability| capability >= 80)
 }
 
 #[cfg(all(test, feature = "cpu"))]

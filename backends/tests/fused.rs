@@ -7,7 +7,7 @@ use rlvr_backends::kernels::{
     DecodeRows, Drawing, Filters, Heads, KvPanels, NO_TOKEN, Projected, Rotation, RowSpan,
     add_rms_norm, decode_attention, draw, rms_norm, swiglu_operand,
 };
-use rlvr_backends::{BackendError, BackendKind, Precision, compiled, device};
+use rlvr_backends::{BackendError, BackendKind, Precision, PrecisionChoice, compiled, device};
 
 /// Runs `body` on every device that is not the oracle.
 fn on_every_device(body: impl Fn(BackendKind, &Device)) {
@@ -231,4 +231,31 @@ fn the_gate_is_that_of_the_cpu() {
             assert_close(kind, &format!("{rows} x {width}"), &found, &expected, 1e-6);
         }
     });
+}
+
+#[test]
+fn products_in_f32_are_not_rounded_to_fewer_bits() {
+    on_every_device(|kind, device| {
+        let precision = PrecisionChoice::F32.resolve(kind, device);
+        let precision = precision.expect("every device computes in f32");
+        // Large enough for every kind of kernel.
+        for [n, k, m] in [[300, 200, 130], [64, 96, 64], [1, 64, 200], [17, 1000, 1]] {
+            let on = |device: &Device, precision: Precision| {
+                let (a, b) = (noise([n, k], 1, device), noise([k, m], 2, device));
+                values(precision.matmul(a, b))
+            };
+            let (found, expected) = (on(device, precision), on(&Device::flex(), Precision::F32));
+            // Rounded to TF32, of which a unit is 2^-10, the largest error is 3e-4 of the largest value.
+            assert_close(kind, &format!("{n} x {k} x {m}"), &found, &expected, 5e-6);
+        }
+    });
+}
+
+#[test]
+fn what_is_split_adds_up() {
+    let device = Device::flex();
+    let (a, b) = (noise([40, 70], 1, &device), noise([70, 30], 2, &device));
+    let expected = values(Precision::F32.matmul(a.clone(), b.clone()));
+    let found = values(Precision::F32Split.matmul(a, b));
+    assert_close(BackendKind::Cpu, "split", &found, &expected, 1e-6);
 }

@@ -15,6 +15,13 @@ pub enum Precision {
     /// f32 throughout.
     #[default]
     F32,
+    /// f32 throughout, on a device that rounds the operands of a product of f32 tensors to TF32's 11
+    /// bits, as Burn's products do on the tensor cores of NVIDIA. An operand is split into what
+    /// bfloat16 keeps of it and the rest: `a b = h(a) h(b) + h(a) l(b) + l(a) b`, of which the device
+    /// rounds only what is 2^-8 of the whole, so 20 bits are right (after Markidis et al., "NVIDIA
+    /// Tensor Core Programmability, Performance & Precision", 2018, arXiv:1803.04014). Three products
+    /// for one.
+    F32Split,
     /// Operands and results of products in bfloat16: 8 bits of precision, relative error 2^-9 each.
     Bf16,
 }
@@ -24,7 +31,7 @@ impl Precision {
     /// operand goes into several products, or waits for one: nothing is rounded twice.
     pub fn operand<const D: usize>(self, x: Tensor<D>) -> Tensor<D> {
         match self {
-            Self::F32 => x,
+            Self::F32 | Self::F32Split => x,
             Self::Bf16 => x.cast(DType::BF16),
         }
     }
@@ -32,7 +39,7 @@ impl Precision {
     /// A product's result, or an operand that elementwise work goes on from, in 32 bits.
     pub fn result<const D: usize>(self, x: Tensor<D>) -> Tensor<D> {
         match self {
-            Self::F32 => x,
+            Self::F32 | Self::F32Split => x,
             Self::Bf16 => x.cast(DType::F32),
         }
     }
@@ -53,13 +60,16 @@ impl Precision {
     ///
     /// If the inner axes differ.
     pub fn product<const D: usize>(self, a: Tensor<D>, b: Tensor<D>) -> Tensor<D> {
-        self.operand(a).matmul(self.operand(b))
+        match self {
+            Self::F32Split => split_product(a, b),
+            Self::F32 | Self::Bf16 => self.operand(a).matmul(self.operand(b)),
+        }
     }
 
     /// Type of an operand.
     pub fn dtype(self) -> DType {
         match self {
-            Self::F32 => DType::F32,
+            Self::F32 | Self::F32Split => DType::F32,
             Self::Bf16 => DType::BF16,
         }
     }
@@ -67,7 +77,7 @@ impl Precision {
     /// Bytes of one value of an operand.
     pub const fn value_bytes(self) -> usize {
         match self {
-            Self::F32 => 4,
+            Self::F32 | Self::F32Split => 4,
             Self::Bf16 => 2,
         }
     }
@@ -75,10 +85,19 @@ impl Precision {
     /// `f32` or `bf16`.
     pub const fn name(self) -> &'static str {
         match self {
-            Self::F32 => "f32",
+            Self::F32 | Self::F32Split => "f32",
             Self::Bf16 => "bf16",
         }
     }
+}
+
+/// `a b` in the parts of [`Precision::F32Split`], the small ones added first.
+fn split_product<const D: usize>(a: Tensor<D>, b: Tensor<D>) -> Tensor<D> {
+    let high = |x: &Tensor<D>| x.clone().cast(DType::BF16).cast(DType::F32);
+    let (a_high, b_high) = (high(&a), high(&b));
+    let (a_low, b_low) = (a - a_high.clone(), b.clone() - b_high.clone());
+    let low = a_high.clone().matmul(b_low) + a_low.matmul(b);
+    low + a_high.matmul(b_high)
 }
 
 impl fmt::Display for Precision {

@@ -58,7 +58,7 @@ pub fn project<const N: usize>(
     }
     let input = match precision {
         Precision::F32 => Strided::of(&x),
-        Precision::Bf16 => None,
+        Precision::F32Split | Precision::Bf16 => None,
     };
     let Some(input) = input else {
         let x = precision.operand(x);

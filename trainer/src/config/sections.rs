@@ -86,7 +86,7 @@ impl RunConfig {
     pub fn decide_for(&mut self, device: &Device) -> Result<Precision, NoPrecision> {
         let precision = self.backend.precision.resolve(self.backend.kind, device)?;
         self.backend.precision = precision.into();
-        let opens_gap = precision != Precision::F32;
+        let opens_gap = precision == Precision::Bf16;
         if opens_gap && self.backend.correct_sampler && self.loss.importance.is_none() {
             self.loss.importance = Some(ImportanceCorrection {
                 level: ImportanceLevel::Token,

@@ -160,8 +160,8 @@ fn holds_scores(config: &RunConfig, precision: Precision) -> bool {
     config.backend.kind != BackendKind::Cpu || precision != Precision::F32
 }
 
-/// What products in half precision hold besides: their operands and results before these are f32
-/// again.
+/// What products that round or split their operands hold besides: those, and results before they are
+/// f32 again or added up.
 struct RoundedBytes {
     /// With the head: its weight, a chunk of its gradient, and two chunks of logits.
     head: u64,
@@ -176,11 +176,16 @@ fn rounded_bytes(
     logits: u64,
     precision: Precision,
 ) -> RoundedBytes {
+    let (width, inner) = (model.hidden_size as u64, model.intermediate_size as u64);
+    let values = rows * 2 * (width + inner) + 2 * width * inner;
     match precision {
         Precision::F32 => RoundedBytes { head: 0, block: 0 },
+        // Two parts of both operands, and three results, where there is one of each.
+        Precision::F32Split => RoundedBytes {
+            head: 2 * head + 3 * logits,
+            block: 2 * values * precision.value_bytes() as u64,
+        },
         Precision::Bf16 => {
-            let (width, inner) = (model.hidden_size as u64, model.intermediate_size as u64);
-            let values = rows * 2 * (width + inner) + 2 * width * inner;
             RoundedBytes {
                 // Halves of two each.
                 head: head + logits,

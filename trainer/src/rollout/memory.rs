@@ -81,7 +81,7 @@ fn block_weights(config: &ModelConfig) -> u64 {
 /// Weights that are stored once more for decoding.
 fn copied_weights(config: &ModelConfig, precision: Precision) -> u64 {
     let head = match precision {
-        Precision::F32 => 0,
+        Precision::F32 | Precision::F32Split => 0,
         Precision::Bf16 => (config.vocab_size * config.hidden_size) as u64,
     };
     config.num_layers as u64 * block_weights(config) + head
