@@ -74,7 +74,9 @@ pub struct SelfTest {
     pub kind: BackendKind,
     /// Comparisons, in the order of a step.
     pub checks: Vec<Check>,
-    /// Matrix product of two 1024 x 1024 matrices, GFLOP/s.
+    /// Rows of two square matrices whose product was timed.
+    pub matmul_size: usize,
+    /// Its rate, GFLOP/s.
     pub matmul_gflops: f64,
     /// Device to host, GB/s.
     pub read_gb_per_sec: f64,
@@ -106,9 +108,12 @@ impl fmt::Display for SelfTest {
         }
         writeln!(
             f,
-            "  matmul 1024 x 1024 x 1024: {:.1} GFLOP/s; read to host: {:.2} GB/s; \
+            "  matmul {size} x {size} x {size}: {:.1} GFLOP/s; read to host: {:.2} GB/s; \
              three steps: {:.1} s",
-            self.matmul_gflops, self.read_gb_per_sec, self.run_secs
+            self.matmul_gflops,
+            self.read_gb_per_sec,
+            self.run_secs,
+            size = self.matmul_size
         )
     }
 }
@@ -125,10 +130,12 @@ pub fn self_test(kind: BackendKind) -> Result<SelfTest, Failure> {
     let mut checks = found.against(&expected);
     checks.extend(found_run.against(&expected_run));
     checks.extend(half_precision(kind, &device)?);
+    let (matmul_size, matmul_gflops) = matmul_rate(&device)?;
     Ok(SelfTest {
         kind,
         checks,
-        matmul_gflops: matmul_flops_per_sec(&device, 1024, Precision::F32)? / 1e9,
+        matmul_size,
+        matmul_gflops,
         read_gb_per_sec: read_gb_per_sec(&device)?,
         run_secs,
     })
@@ -292,6 +299,19 @@ fn three_steps(kind: BackendKind) -> Result<(ShortRun, f64), Failure> {
         accuracy: number("eval_accuracy"),
     };
     Ok((run, secs))
+}
+
+/// Size and rate, GFLOP/s, of a large product, or of a small one where a large one takes seconds: on
+/// a device in software.
+fn matmul_rate(device: &Device) -> Result<(usize, f64), Failure> {
+    const SIZES: [usize; 2] = [128, 1024];
+    const LEAST_GFLOPS: f64 = 2.0;
+    let rate = |size| Ok::<_, Failure>(matmul_flops_per_sec(device, size, Precision::F32)? / 1e9);
+    let small = rate(SIZES[0])?;
+    if small < LEAST_GFLOPS {
+        return Ok((SIZES[0], small));
+    }
+    Ok((SIZES[1], rate(SIZES[1])?))
 }
 
 fn read_gb_per_sec(device: &Device) -> Result<f64, Failure> {
