@@ -1,5 +1,7 @@
 //! What a device says of itself.
 
+use std::path::PathBuf;
+
 use burn::tensor::{Device, FloatDType};
 
 use crate::kind::BackendKind;
@@ -32,6 +34,8 @@ pub struct DeviceFacts {
     pub max_buffer_bytes: Option<u64>,
     /// Types with storage and arithmetic, widest first.
     pub float_types: Vec<&'static str>,
+    /// Headers of its toolkit without which kernels are slower, where any are missing.
+    pub missing_headers: Vec<PathBuf>,
 }
 
 impl DeviceFacts {
@@ -151,6 +155,7 @@ impl DeviceFacts {
             identity: Some((identity.name, identity.fingerprint)),
             driver: found.as_ref().map(|it| it.words()),
             memory_bytes: found.as_ref().and_then(|it| it.memory_bytes),
+            missing_headers: crate::nvidia::missing_headers(),
             ..self
         }
     }

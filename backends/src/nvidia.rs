@@ -1,4 +1,7 @@
-//! What NVIDIA's driver says of a card, through `nvidia-smi`, which is part of the driver.
+//! What NVIDIA's driver says of a card, through `nvidia-smi`, which is part of the driver, and what is
+//! missing of the toolkit.
+
+use std::path::{Path, PathBuf};
 
 /// Versions and memory.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -19,6 +22,33 @@ pub(crate) fn ask(pci_address: &str) -> Option<Nvidia> {
         .ok()?;
     let is_answered = output.status.success();
     is_answered.then(|| Nvidia::parse(&String::from_utf8_lossy(&output.stdout)))
+}
+
+/// Headers that kernels of products include. CubeCL takes a kernel that does not compile for one that
+/// is slow: without these, tensor cores would be left alone and nothing would say so.
+const HEADERS: [&str; 4] = ["cuda_bf16.h", "mma.h", "crt/mma.h", "cuda/barrier"];
+
+/// Headers that are not in the toolkit that CubeCL finds, and its folder; none where it needs no
+/// headers.
+#[cfg(feature = "cuda")]
+pub(crate) fn missing_headers() -> Vec<PathBuf> {
+    if !cfg!(feature = "cuda-nvrtc") {
+        return Vec::new();
+    }
+    let named = std::env::var_os("CUDA_PATH").map(PathBuf::from);
+    let usual = ["/usr/local/cuda", "/opt/cuda", "/usr"].map(PathBuf::from);
+    let found = named.or_else(|| usual.into_iter().find(|folder| folder.exists()));
+    found.map_or_else(Vec::new, |folder| missing_under(&folder.join("include")))
+}
+
+/// Headers that are in neither of the two folders that kernels are compiled with.
+fn missing_under(include: &Path) -> Vec<PathBuf> {
+    let is_missing = |header: &&&str| {
+        let places = [include.join(header), include.join("cccl").join(header)];
+        !places.iter().any(|place| place.exists())
+    };
+    let missing = HEADERS.iter().filter(is_missing);
+    missing.map(|header| include.join(header)).collect()
 }
 
 impl Nvidia {
@@ -88,6 +118,21 @@ GPU 00000000:04:00.0
         Used                              : 0 MiB
         Free                              : 0 MiB
 ";
+
+    #[test]
+    fn a_header_may_be_in_either_folder() {
+        let name = format!("rlvr-headers-{}", std::process::id());
+        let include = std::env::temp_dir().join(name);
+        for header in ["cuda_bf16.h", "mma.h", "cccl/cuda/barrier"] {
+            let path = include.join(header);
+            let folder = path.parent().expect("it is in a folder");
+            std::fs::create_dir_all(folder).expect("the folder is ours");
+            std::fs::write(&path, "").expect("the folder is ours");
+        }
+        assert_eq!(missing_under(&include), [include.join("crt/mma.h")]);
+        std::fs::remove_dir_all(&include).expect("the folder is ours");
+        assert_eq!(missing_under(&include).len(), HEADERS.len());
+    }
 
     #[test]
     fn versions_and_the_memory_of_the_card_are_read() {

@@ -52,6 +52,7 @@ impl PrecisionChoice {
 
 /// True if Burn's products of f32 tensors are not: on cards of NVIDIA with tensor cores for TF32,
 /// which are those from compute capability 8.0 on, it uses them, and has no switch.
+#[cfg(feature = "cuda")]
 fn rounds_f32_products(kind: BackendKind, device: &Device) -> bool {
     if kind != BackendKind::Cuda {
         return false;
@@ -60,7 +61,12 @@ fn rounds_f32_products(kind: BackendKind, device: &Device) -> bool {
         let number = identity.fingerprint.strip_prefix("ptx_sm")?;
         number.parse::<u32>().ok()
     });
-    capability.is_none_or(|capability| capability >= 80)
+    capability.is_some_and(|capability| capability >= 80)
+}
+
+#[cfg(not(feature = "cuda"))]
+fn rounds_f32_products(_: BackendKind, _: &Device) -> bool {
+    false
 }
 
 #[cfg(all(test, feature = "cpu"))]

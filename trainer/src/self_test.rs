@@ -33,7 +33,7 @@ use crate::session::Session;
 use crate::state::load_decoder;
 
 /// Keys of the short run, over the recipe `tiny`.
-const SETS: [&str; 8] = [
+const SETS: [&str; 9] = [
     "data.num_problems=200",
     "selection.prompts_per_step=4",
     "rollout.group_size=4",
@@ -41,6 +41,7 @@ const SETS: [&str; 8] = [
     "rollout.num_workers=1",
     "eval.at_start=false",
     "eval.problems=20",
+    "report.prompts=8",
     "log.completions_per_step=none",
 ];
 /// Steps of the short run, and those after which it is stopped and resumed.

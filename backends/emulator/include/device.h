@@ -80,6 +80,13 @@ __attribute__((const, noinline)) static emu_lane *emu_here() { return emu.curren
 #define __any_sync(mask, value) ((mask), emu.warp(EMU_ANY, (value) ? 1 : 0, 0, emu_site()) != 0)
 #define __ballot_sync(mask, value) ((mask), (unsigned)emu.warp(EMU_BALLOT, (value) ? 1 : 0, 0, emu_site()))
 
+// One of the lanes that are active: the first.
+inline unsigned emu_elect(unsigned active) {
+    emu_lane *lane = emu_here();
+    unsigned index = lane->thread.x + lane->block_dim.x * (lane->thread.y + lane->block_dim.y * lane->thread.z);
+    return index % 32 == unsigned(__builtin_ctz(active)) ? 1 : 0;
+}
+
 template <class T> inline T emu_shuffle(emu_kind kind, T value, unsigned argument, unsigned site) {
     static_assert(sizeof(T) <= 8, "a shuffle moves at most eight bytes");
     unsigned long long bits = 0;

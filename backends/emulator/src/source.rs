@@ -181,7 +181,9 @@ impl Assembly {
                 input(1)?
             ))
         };
-        if is("max.NaN.f32") {
+        if self.ptx.contains("elect.sync _|") {
+            Ok(format!("{} = emu_elect(__activemask())", output()?))
+        } else if is("max.NaN.f32") {
             binary("emu_max_nan")
         } else if is("min.NaN.f32") {
             binary("emu_min_nan")
@@ -313,6 +315,9 @@ __syncthreads();
         let copy = r#"asm volatile("cp.async.cg.shared::cta.global [%0], [%1], 16, %2;" : : "r"(v1), "l"(v2), "r"(v3));"#;
         let text = rewrite_assembly(copy).expect("known");
         assert_eq!(text, "emu_cp_async(v1, (const void *)(v2), 16, v3);");
+        let elect = r#"asm volatile("{ .reg .pred %%px; elect.sync _|%%px, %mask; selp.b32 %0, 1, 0, %%px; }" : "=r"(result) : );"#;
+        let text = rewrite_assembly(elect).expect("known");
+        assert_eq!(text, "result = emu_elect(__activemask());");
         let unknown = r#"asm("wgmma.mma_async %0;" : "=r"(x));"#;
         let error = rewrite_assembly(unknown).unwrap_err();
         assert!(error.contains("wgmma"), "{error}");

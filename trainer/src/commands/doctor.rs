@@ -104,6 +104,7 @@ impl Report {
             ));
         }
         advice.extend(self.backends.iter().filter_map(driver_advice));
+        advice.extend(self.backends.iter().filter_map(header_advice));
         if self.num_cores == Some(1) {
             advice.push("one core only: expect half the speed of the README's figures".into());
         }
@@ -231,6 +232,23 @@ fn driver_advice((kind, state): &(BackendKind, BackendState)) -> Option<String> 
     Some(format!("for {kind}: {advice}"))
 }
 
+/// What to install where a device works, but not as fast as it could.
+fn header_advice((kind, state): &(BackendKind, BackendState)) -> Option<String> {
+    let BackendState::Works(facts) = state else {
+        return None;
+    };
+    let missing = facts.missing_headers.iter();
+    let missing: Vec<String> = missing.map(|path| path.display().to_string()).collect();
+    (!missing.is_empty()).then(|| {
+        format!(
+            "for {kind}: without {} products do not use tensor cores; install the headers of the \
+             CUDA toolkit (packages cuda-cudart-dev-12-8, cuda-cccl-12-8 and cuda-crt-12-8 of \
+             NVIDIA) or set CUDA_PATH to the folder whose include/ has them",
+            missing.join(", ")
+        )
+    })
+}
+
 fn state(kind: BackendKind) -> BackendState {
     use rlvr_backends::BackendError::{NoDevice, NotCompiled};
     match device(kind) {
@@ -282,6 +300,18 @@ mod tests {
             max_buffer_bytes: Some(1 << 27),
             ..DeviceFacts::default()
         };
+        let slow = DeviceFacts {
+            missing_headers: vec!["/opt/cuda/include/crt/mma.h".into()],
+            ..unlimited.clone()
+        };
+        let found = header_advice(&(BackendKind::Cuda, BackendState::Works(slow)));
+        let found = found.expect("a header is missing");
+        assert!(
+            found.contains("crt/mma.h") && found.contains("cuda-crt"),
+            "{found}"
+        );
+        let works = BackendState::Works(unlimited.clone());
+        assert_eq!(header_advice(&(BackendKind::Cuda, works)), None);
         let lines = device_lines(&unlimited);
         assert_eq!(lines[1], "memory unknown, largest buffer 0.12 GiB");
     }
