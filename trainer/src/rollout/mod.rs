@@ -31,8 +31,8 @@
 //! in buffers that are written in place, the cache would have to stay at fixed addresses while Burn's
 //! assignments may copy it, and a change of the number of rows needs a graph of its own. In Burn
 //! 0.22.1 a wrong capture is silent: scalars of the recorded call are replayed for ever (issue 5779),
-//! and a closure that was not run before is not captured at all (issue 5772). Without a GPU to hold
-//! a replay against the plain step, what could be gained is not worth tokens that might be wrong.
+//! and a closure that was not run before is not captured at all (issue 5772). What could be gained is
+//! not worth tokens that might be wrong before a replay was held against the plain step on a GPU.
 
 mod active;
 mod burst;
