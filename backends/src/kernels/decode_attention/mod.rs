@@ -35,11 +35,20 @@ impl KvPanels {
     /// Zeros.
     pub fn new(slots: usize, columns: usize, heads: Heads, of: (&Device, Precision)) -> Self {
         let (device, precision) = of;
-        let options = || (device, precision.dtype());
         let (count, width) = (heads.num_kv_heads, heads.width);
+        // As one row: CUDA would start every row at an aligned address, and the gaps could take as much
+        // as the columns.
+        let panel = |shape: [usize; 4]| {
+            let options = (device, precision.dtype());
+            match shape.iter().product() {
+                // To `reshape` a zero is not a size.
+                0 => Tensor::zeros(shape, options),
+                count => Tensor::<1>::zeros([count], options).reshape(shape),
+            }
+        };
         Self {
-            keys: Tensor::zeros([slots, count, width, columns], options()),
-            values: Tensor::zeros([slots, count, columns, width], options()),
+            keys: panel([slots, count, width, columns]),
+            values: panel([slots, count, columns, width]),
         }
     }
 
