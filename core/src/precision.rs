@@ -18,7 +18,7 @@ pub enum Precision {
     /// f32 throughout, on a device that rounds the operands of a product of f32 tensors to TF32's 11
     /// bits, as Burn's products do on the tensor cores of NVIDIA. An operand is split into what
     /// bfloat16 keeps of it and the rest: `a b = h(a) h(b) + h(a) l(b) + l(a) b`, of which the device
-    /// rounds only what is 2^-8 of the whole, so 20 bits are right (after Markidis et al., "NVIDIA
+    /// cuts only what is 2^-9 of the whole, so 19 bits are right (after Markidis et al., "NVIDIA
     /// Tensor Core Programmability, Performance & Precision", 2018, arXiv:1803.04014). Three products
     /// for one.
     F32Split,
