@@ -80,12 +80,13 @@ __attribute__((const, noinline)) static emu_lane *emu_here() { return emu.curren
 #define __any_sync(mask, value) ((mask), emu.warp(EMU_ANY, (value) ? 1 : 0, 0, emu_site()) != 0)
 #define __ballot_sync(mask, value) ((mask), (unsigned)emu.warp(EMU_BALLOT, (value) ? 1 : 0, 0, emu_site()))
 
-// One of the lanes that are active: the first.
-inline unsigned emu_elect(unsigned active) {
+// Number of this lane in its warp.
+inline unsigned emu_number() {
     emu_lane *lane = emu_here();
-    unsigned index = lane->thread.x + lane->block_dim.x * (lane->thread.y + lane->block_dim.y * lane->thread.z);
-    return index % 32 == unsigned(__builtin_ctz(active)) ? 1 : 0;
+    return (lane->thread.x + lane->block_dim.x * (lane->thread.y + lane->block_dim.y * lane->thread.z)) % 32;
 }
+// One of the lanes that are active: the first.
+inline unsigned emu_elect(unsigned active) { return emu_number() == unsigned(__builtin_ctz(active)) ? 1 : 0; }
 
 template <class T> inline T emu_shuffle(emu_kind kind, T value, unsigned argument, unsigned site) {
     static_assert(sizeof(T) <= 8, "a shuffle moves at most eight bytes");
@@ -230,8 +231,7 @@ template <class T> inline unsigned emu_register(T value) {
     memcpy(&bits, &value, 4);
     return bits;
 }
-template <class R> inline void emu_mma(emu_kind kind, unsigned site, R *d, unsigned registers, std::initializer_list<unsigned> in) {
-    (void)registers;
+inline void emu_mma(emu_kind kind, unsigned site, float *d, std::initializer_list<unsigned> in) {
     emu_registers lane{};
     const unsigned *word = in.begin();
     for (int i = 0; i < 4; i++) lane.a[i] = *word++;

@@ -37,11 +37,7 @@ template <class Use, int M, int N, int K, class T, class Layout = void> struct f
     typename emu_stored<T>::type x[num_elements]; // row by row
 };
 
-inline bool emu_leads() {
-    emu_lane *lane = emu_here();
-    unsigned index = lane->thread.x + lane->block_dim.x * (lane->thread.y + lane->block_dim.y * lane->thread.z);
-    return index % 32 == 0;
-}
+inline bool emu_leads() { return emu_number() == 0; }
 
 template <class F, class V> inline void fill_fragment(F &fragment, V value) {
     if (emu_leads()) for (auto &x : fragment.x) x = value;

@@ -34,7 +34,7 @@ fn allocations() -> std::sync::MutexGuard<'static, Allocations> {
 }
 
 /// Whether an access stays within one allocation.
-pub(crate) fn is_within(address: usize, bytes: usize) -> bool {
+fn is_within(address: usize, bytes: usize) -> bool {
     let allocations = allocations();
     let below = allocations.by_address.range(..=address).next_back();
     below.is_some_and(|(start, size)| address + bytes <= start + size)
@@ -124,17 +124,6 @@ pub extern "C" fn cuMemFree_v2(address: CUdeviceptr) -> CUresult {
 pub unsafe extern "C" fn cuMemFreeAsync(address: CUdeviceptr, queue: CUstream) -> CUresult {
     unsafe { stream::record(queue, || Node::Free) };
     status(free(address as usize))
-}
-
-/// Free and all bytes of the device.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cuMemGetInfo_v2(free: *mut usize, total: *mut usize) -> CUresult {
-    let all = settings().memory;
-    unsafe {
-        *free = all - allocations().used;
-        *total = all;
-    }
-    CUresult::CUDA_SUCCESS
 }
 
 /// Host memory for fast copies; here, any.

@@ -1,7 +1,6 @@
 //! Modules: the shared libraries of compiled kernels, loaded.
 
 use core::ffi::{CStr, c_char, c_int, c_void};
-use std::sync::Arc;
 
 use cudarc::driver::sys::{CUfunction, CUfunction_attribute, CUmodule, CUresult};
 use libloading::Library;
@@ -75,7 +74,7 @@ pub unsafe extern "C" fn cuModuleLoadData(module: *mut CUmodule, image: *const c
     let path = unsafe { CStr::from_ptr(image.cast::<c_char>()) };
     match Kernel::load(path) {
         Ok(kernel) => {
-            unsafe { *module = Arc::into_raw(Arc::new(kernel)).cast_mut().cast() };
+            unsafe { *module = Box::into_raw(Box::new(kernel)).cast() };
             CUresult::CUDA_SUCCESS
         }
         Err(words) => {
@@ -96,12 +95,6 @@ pub unsafe extern "C" fn cuModuleGetFunction(
     CUresult::CUDA_SUCCESS
 }
 
-/// Unloads nothing: graphs may still name the kernel.
-#[unsafe(no_mangle)]
-pub extern "C" fn cuModuleUnload(_module: CUmodule) -> CUresult {
-    CUresult::CUDA_SUCCESS
-}
-
 /// Takes every attribute.
 #[unsafe(no_mangle)]
 pub extern "C" fn cuFuncSetAttribute(
@@ -118,6 +111,6 @@ pub extern "C" fn cuFuncSetAttribute(
 ///
 /// The handle is of [`cuModuleGetFunction`].
 pub(crate) unsafe fn kernel(function: CUfunction) -> &'static Kernel {
-    // Modules are never unloaded.
+    // Nothing unloads a module.
     unsafe { &*function.cast::<Kernel>() }
 }

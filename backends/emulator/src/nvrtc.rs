@@ -94,14 +94,12 @@ fn headers() -> Result<PathBuf, String> {
         let mut hasher = DefaultHasher::new();
         HEADERS.hash(&mut hasher);
         let folder = settings().cache.join(format!("{:016x}", hasher.finish()));
-        std::fs::create_dir_all(&folder)
-            .map_err(|error| format!("{}: {error}", folder.display()))?;
-        for inner in ["cuda", "cooperative_groups"] {
-            std::fs::create_dir_all(folder.join(inner))
-                .map_err(|error| format!("{}: {error}", folder.display()))?;
-        }
         for (name, text) in HEADERS {
-            write(&folder.join(name), text)?;
+            let path = folder.join(name);
+            let inner = path.parent().unwrap_or(&folder);
+            std::fs::create_dir_all(inner)
+                .map_err(|error| format!("{}: {error}", inner.display()))?;
+            write(&path, text)?;
         }
         precompile(&folder.join("device.h"))?;
         Ok(folder)

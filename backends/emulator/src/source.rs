@@ -220,7 +220,7 @@ impl Assembly {
         let words = words.collect::<Vec<_>>().join(", ");
         let results = (0..self.outputs.len()).map(|i| format!("{} = emu_d[{i}];", self.outputs[i]));
         format!(
-            "{{ float emu_d[4]; emu_mma({kind}, emu_site(), emu_d, 0, {{{words}}}); {} }}",
+            "{{ float emu_d[4]; emu_mma({kind}, emu_site(), emu_d, {{{words}}}); {} }}",
             results.collect::<String>()
         )
     }

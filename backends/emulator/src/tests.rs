@@ -26,11 +26,11 @@ fn has_compiler() -> bool {
     found.is_ok()
 }
 
-fn kernel(source: &str) -> CUfunction {
+/// What a kernel is compiled to, or what the compiler said.
+fn compile(source: &str) -> Result<Vec<u8>, String> {
     let source = CString::new(source).expect("no zeros");
     let none = core::ptr::null();
     let mut program: nvrtcProgram = core::ptr::null_mut();
-    let mut function = core::ptr::null_mut();
     unsafe {
         nvrtcCreateProgram(
             &mut program,
@@ -45,13 +45,21 @@ fn kernel(source: &str) -> CUfunction {
         nvrtcGetProgramLogSize(program, &mut length);
         let mut log = vec![0u8; length];
         nvrtcGetProgramLog(program, log.as_mut_ptr().cast());
-        let words = String::from_utf8_lossy(&log);
-        assert_eq!(status, nvrtcResult::NVRTC_SUCCESS, "{words}");
         nvrtcGetPTXSize(program, &mut length);
         let mut image = vec![0u8; length];
         nvrtcGetPTX(program, image.as_mut_ptr().cast());
         nvrtcDestroyProgram(&mut program);
-        let mut module = core::ptr::null_mut();
+        match status {
+            nvrtcResult::NVRTC_SUCCESS => Ok(image),
+            _ => Err(String::from_utf8_lossy(&log).into_owned()),
+        }
+    }
+}
+
+fn kernel(source: &str) -> CUfunction {
+    let image = compile(source).unwrap_or_else(|words| panic!("{words}"));
+    let (mut module, mut function) = (core::ptr::null_mut(), core::ptr::null_mut());
+    unsafe {
         assert_eq!(cuModuleLoadData(&mut module, image.as_ptr().cast()), OK);
         assert_eq!(cuModuleGetFunction(&mut function, module, c"".as_ptr()), OK);
     }
@@ -402,26 +410,8 @@ fn what_does_not_compile_says_why() {
     if !has_compiler() {
         return;
     }
-    let words = unsafe {
-        let source = c"extern \"C\" __global__ void __launch_bounds__(1) k(float * const y) { y[0] = nothing; }";
-        let none = core::ptr::null();
-        let mut program: nvrtcProgram = core::ptr::null_mut();
-        nvrtcCreateProgram(
-            &mut program,
-            source.as_ptr(),
-            core::ptr::null(),
-            0,
-            none,
-            none,
-        );
-        let status = nvrtcCompileProgram(program, 0, none);
-        assert_eq!(status, nvrtcResult::NVRTC_ERROR_COMPILATION);
-        let mut length = 0;
-        nvrtcGetProgramLogSize(program, &mut length);
-        let mut log = vec![0u8; length];
-        nvrtcGetProgramLog(program, log.as_mut_ptr().cast());
-        nvrtcDestroyProgram(&mut program);
-        String::from_utf8_lossy(&log).into_owned()
-    };
+    let source =
+        r#"extern "C" __global__ void __launch_bounds__(1) k(float * const y) { y[0] = nothing; }"#;
+    let words = compile(source).unwrap_err();
     assert!(words.contains("nothing"), "{words}");
 }

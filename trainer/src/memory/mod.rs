@@ -185,13 +185,11 @@ fn rounded_bytes(
             head: 2 * head + 3 * logits,
             block: 2 * values * precision.value_bytes() as u64,
         },
-        Precision::Bf16 => {
-            RoundedBytes {
-                // Halves of two each.
-                head: head + logits,
-                block: values * precision.value_bytes() as u64,
-            }
-        }
+        // Halves of two each.
+        Precision::Bf16 => RoundedBytes {
+            head: head + logits,
+            block: values * precision.value_bytes() as u64,
+        },
     }
 }
 
