@@ -25,6 +25,7 @@ mod open;
 mod precision;
 mod threads;
 
+pub mod graph;
 pub mod kernels;
 
 pub use allocator::keep_freed_memory;

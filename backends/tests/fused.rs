@@ -4,8 +4,8 @@
 
 use burn::tensor::{Device, Tensor, TensorData};
 use rlvr_backends::kernels::{
-    DecodeRows, Drawing, Filters, Heads, KvPanels, NO_TOKEN, Projected, Rotation, RowSpan,
-    add_rms_norm, decode_attention, draw, rms_norm, swiglu_operand,
+    DecodeRows, DecodeState, Drawing, Filters, FirstRows, Heads, KvPanels, NO_TOKEN, Projected,
+    Rotation, RowSpan, add_rms_norm, decode_attention, draw, rms_norm, swiglu_operand,
 };
 use rlvr_backends::{BackendError, BackendKind, Precision, PrecisionChoice, compiled, device};
 
@@ -111,7 +111,8 @@ fn spans() -> Vec<RowSpan> {
     ]
 }
 
-/// What two steps attend, and the panels behind them.
+/// What two steps attend, and the panels behind them: one from spans of the host, one of a state that
+/// has made a step, where the last row runs in vain.
 fn two_steps(device: &Device, heads: Heads, precision: Precision) -> [Vec<f32>; 3] {
     let Heads {
         num_kv_heads,
@@ -133,11 +134,19 @@ fn two_steps(device: &Device, heads: Heads, precision: Precision) -> [Vec<f32>; 
         cos: Tensor::cat(vec![cos.clone(), cos], 1),
         sin: Tensor::cat(vec![-sin.clone(), sin], 1),
     };
-    let attended = [0, 1].map(|step| {
-        let mut spans = spans();
-        spans.iter_mut().for_each(|span| span.own_columns += step);
-        let (count, keys) = (spans.len(), num_kv_heads * width);
-        let rows = DecodeRows::new(spans, &angles, [&prompts, &own], heads, precision);
+    let state = DecodeState::new(4, 2, heads, device).begin(FirstRows {
+        tokens: vec![0; 4],
+        spans: spans(),
+        uniforms: vec![vec![0.5; 2]; 3],
+    });
+    let state = state.advance(Tensor::zeros([4, 3], device));
+    let attended = [0usize, 1].map(|step| {
+        let (count, keys) = (4, num_kv_heads * width);
+        let panels = [&prompts, &own];
+        let rows = match step {
+            0 => DecodeRows::new(spans(), &angles, panels, heads, precision),
+            _ => DecodeRows::of_state(&state, &angles, panels, heads, precision),
+        };
         let noise = |columns, salt| noise([count, columns], salt + 50 * step, device);
         let projected = Projected::Apart {
             queries: noise(keys * group, 1),
@@ -148,6 +157,50 @@ fn two_steps(device: &Device, heads: Heads, precision: Precision) -> [Vec<f32>; 
     });
     let attended = Tensor::cat(attended.to_vec(), 0);
     [values(attended), values(own.keys), values(own.values)]
+}
+
+#[test]
+fn a_state_goes_on_as_on_the_cpu() {
+    on_every_device(|kind, device| {
+        let heads = Heads {
+            num_kv_heads: 2,
+            group: 2,
+            width: 32,
+        };
+        // More rows than a cube has units; the last are in vain.
+        let (rows, own_rows, steps) = (150, 140, 3);
+        let first = |salt: usize| FirstRows {
+            tokens: (0..rows).map(|row| (row * 7 + salt) as u32).collect(),
+            spans: vec![spans()[0]; rows],
+            uniforms: (0..own_rows)
+                .map(|row| {
+                    (0..steps)
+                        .map(|step| (row + 10 * step + salt) as f32)
+                        .collect()
+                })
+                .collect(),
+        };
+        let on = |device: &Device| {
+            let mut state = DecodeState::new(rows, steps, heads, device);
+            let mut seen = Vec::new();
+            // Twice, so that nothing is left of what was before.
+            for salt in [1, 2] {
+                state = state.begin(first(salt));
+                for step in 0..steps {
+                    let tokens = state.tokens().float();
+                    let both = [values(tokens), values(state.uniforms())];
+                    seen.extend(both.map(|it| it[..own_rows].to_vec()));
+                    let drawn = noise([rows, 3], step + 5 * salt, device) * 40.0;
+                    // Also a row without a token.
+                    state = state.advance(drawn.round());
+                }
+                let width = 3 * steps;
+                seen.push(values(state.drawn())[..own_rows * width].to_vec());
+            }
+            seen
+        };
+        assert_eq!(on(device), on(&Device::flex()), "{kind}");
+    });
 }
 
 #[test]

@@ -143,6 +143,7 @@ impl Run<'_> {
 
         let mut collected = self.collect(&state)?;
         fill_collected(&mut metrics, &collected);
+        self.log.warn(self.session.engine.warning());
         let groups = collected.take_trained();
         let TrainState {
             policy,

@@ -222,6 +222,8 @@ pub fn fill_rollout_timing(metrics: &mut StepMetrics, stats: &RolloutStats) {
     metrics.kv_bytes = Some(stats.kv_bytes);
     metrics.timing.prefill_secs = Some(stats.prefill_secs);
     metrics.timing.decode_secs = Some(stats.decode_secs);
+    metrics.timing.replayed_steps_frac =
+        (stats.decode_steps > 0).then(|| stats.replayed_steps as f64 / stats.decode_steps as f64);
     metrics.timing.prefill_tokens_per_sec = per_sec(stats.prefill_tokens, stats.prefill_secs);
     metrics.timing.decode_tokens_per_sec = per_sec(stats.decode_tokens, stats.decode_secs);
 }

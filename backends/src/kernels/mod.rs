@@ -22,6 +22,7 @@ mod adamw;
 #[cfg(feature = "cube")]
 mod cube;
 mod decode_attention;
+mod decode_state;
 mod draw;
 mod gradients;
 mod host;
@@ -43,6 +44,7 @@ pub use adamw::{AdamWStep, Moved, adamw};
 pub use decode_attention::{
     COLUMN_BUCKET, DecodeRows, KvPanels, Projected, RowSpan, decode_attention,
 };
+pub use decode_state::{DecodeState, FirstRows};
 pub use draw::{Drawing, Filters, NO_TOKEN, RESOLUTION, VOCAB_LIMIT, draw, draw_bytes};
 pub use gradients::{add, scale, sum_of_squares};
 pub use index::MASKED;

@@ -75,6 +75,9 @@ pub fn run(args: &GenerateArgs, out: &mut dyn Write) -> Result<(), Failure> {
             0,
         )
         .map_err(Failure::run)?;
+    if let Some(warning) = engine.warning() {
+        eprintln!("warning: {warning}");
+    }
     for (case, completions) in cases.iter().zip(&output.completions) {
         let line = Generated {
             prompt: &case.prompt,

@@ -11,8 +11,9 @@ use super::sections::RunConfig;
 
 /// What versions without a key did, as TOML, where the built-in value of today does something else,
 /// if only on a GPU.
-const BEFORE: [(&str, &str); 3] = [
+const BEFORE: [(&str, &str); 4] = [
     ("backend.precision", "\"f32\""),
+    ("rollout.record_steps", "false"),
     ("rollout.sampling", "\"host\""),
     ("rollout.steps_per_read", "1"),
 ];
@@ -65,10 +66,11 @@ mod tests {
         identity
     }
 
-    const LATER: [&str; 5] = [
+    const LATER: [&str; 6] = [
         "backend.correct_sampler",
         "backend.precision",
         "memory",
+        "rollout.record_steps",
         "rollout.sampling",
         "rollout.steps_per_read",
     ];
@@ -83,12 +85,13 @@ mod tests {
         let of = |text: &str| settings_of_earlier(&RecipeText::inline("run", text)).unwrap();
         let every = [
             "backend.precision=\"f32\"",
+            "rollout.record_steps=false",
             "rollout.sampling=\"host\"",
             "rollout.steps_per_read=1",
         ];
         assert_eq!(of("[rollout]\ngroup_size = 4\n"), every);
         let known = "[backend]\nprecision = \"bf16\"\n[rollout]\nsampling = \"auto\"\n";
-        assert_eq!(of(known), every[2..]);
+        assert_eq!(of(known), [every[1], every[3]]);
         assert!(of(&RunConfig::default().to_toml().unwrap()).is_empty());
         let before = without(resolved(&[]), &LATER);
         assert_eq!(shown(&before, &resolved(&every)), Vec::<String>::new());
@@ -97,7 +100,11 @@ mod tests {
     #[test]
     fn a_key_that_came_later_may_not_change_what_the_run_does() {
         let before = without(resolved(&[]), &LATER);
-        let as_before = ["rollout.sampling=host", "rollout.steps_per_read=1"];
+        let as_before = [
+            "rollout.record_steps=false",
+            "rollout.sampling=host",
+            "rollout.steps_per_read=1",
+        ];
         let now = resolved(&[&as_before[..], &["backend.precision=bf16"]].concat());
         assert_eq!(
             shown(&before, &now),

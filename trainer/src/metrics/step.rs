@@ -149,6 +149,7 @@ define_metrics! {
         prefill_tokens_per_sec: number["tokens/s"] "Prompt tokens by prefill_secs.";
         decode_tokens_per_sec: number["tokens/s"] "Completion tokens by decode_secs.";
         update_tokens_per_sec: number["tokens/s"] "Prompt and completion tokens trained on by update_secs.";
+        replayed_steps_frac: number["frac"] "Decode steps that were one launch, the replay of a recorded one (rollout.record_steps), of all.";
     }
     group "memory" {
         host_peak_bytes: count["bytes"] "Largest resident memory of the process so far.";

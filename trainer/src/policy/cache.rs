@@ -12,8 +12,9 @@ use std::ops::Range;
 
 use burn::tensor::{Device, Tensor};
 use rlvr_backends::Precision;
+use rlvr_backends::graph::Storage;
 use rlvr_backends::kernels::{
-    DecodeRows, KvPanels, Projected, Rotation, RowSpan, decode_attention,
+    DecodeRows, DecodeState, KvPanels, Projected, Rotation, RowSpan, decode_attention,
 };
 
 use super::config::ModelConfig;
@@ -80,6 +81,7 @@ pub struct KvCache {
     config: ModelConfig,
     /// Of every position of the longest sequence.
     angles: Rotation,
+    num_edits: u64,
 }
 
 impl KvCache {
@@ -105,6 +107,7 @@ impl KvCache {
             precision,
             config: config.clone(),
             angles: RopeTable::new(config, shape.sequence_tokens()).in_order(device),
+            num_edits: 0,
         }
     }
 
@@ -115,6 +118,7 @@ impl KvCache {
 
     /// Copies a prompt, which are some rows of what a prefill left, into a slot for prompts.
     pub fn write_prompt(&mut self, slot: usize, prompts: &[PromptKv], rows: &Range<usize>) {
+        self.num_edits += 1;
         let length = rows.len();
         let (heads, width) = (self.config.num_kv_heads, self.config.head_dim);
         for (layer, kv) in self.layers.iter_mut().zip(prompts) {
@@ -136,6 +140,7 @@ impl KvCache {
 
     /// Fills the slot of a completion with zeros.
     pub fn clear_slot(&mut self, slot: usize) {
+        self.num_edits += 1;
         for layer in &mut self.layers {
             layer.completions.inplace(|all| {
                 let [_, a, b, c] = all.dims();
@@ -147,6 +152,7 @@ impl KvCache {
 
     /// Copies slot `from` of the completions over slot `to`.
     pub fn move_slot(&mut self, from: usize, to: usize) {
+        self.num_edits += 1;
         for layer in &mut self.layers {
             for cache in [&mut layer.completions.keys, &mut layer.completions.values] {
                 // `select` copies, so no view of the cache is alive when it is assigned.
@@ -165,13 +171,41 @@ impl KvCache {
     /// # Panics
     /// If a row names columns that are not there.
     pub fn rows(&self, spans: Vec<RowSpan>) -> DecodeRows {
+        let heads = self.config.heads();
+        DecodeRows::new(spans, &self.angles, self.panels(), heads, self.precision)
+    }
+
+    /// As [`KvCache::rows`], of the next step of a state.
+    ///
+    /// # Panics
+    /// As [`DecodeRows::of_state`].
+    pub fn rows_of(&self, state: &DecodeState) -> DecodeRows {
+        let heads = self.config.heads();
+        DecodeRows::of_state(state, &self.angles, self.panels(), heads, self.precision)
+    }
+
+    /// Of the first block, as those of all.
+    fn panels(&self) -> [&KvPanels; 2] {
         let LayerCache {
             prompts,
             completions,
         } = &self.layers[0];
-        let panels = [prompts, completions];
-        let heads = self.config.heads();
-        DecodeRows::new(spans, &self.angles, panels, heads, self.precision)
+        [prompts, completions]
+    }
+
+    /// How often anything but decode steps has written it, which may have moved it.
+    pub fn num_edits(&self) -> u64 {
+        self.num_edits
+    }
+
+    /// Where keys and values stand.
+    pub fn storage(&self) -> Vec<Storage> {
+        let panels = self
+            .layers
+            .iter()
+            .flat_map(|it| [&it.prompts, &it.completions]);
+        let tensors = panels.flat_map(|it| [&it.keys, &it.values]);
+        tensors.map(Storage::of).collect()
     }
 }
 

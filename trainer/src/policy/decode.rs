@@ -10,10 +10,10 @@
 //! a product would round a weight at every step otherwise, which is what happens without the copy.
 
 use burn::nn::{Linear, RmsNorm};
-use burn::tensor::{Int, Tensor, TensorData};
+use burn::tensor::{Device, Int, Tensor, TensorData};
 use rlvr_backends::kernels::{
-    DecodeRows, Projected, Projection, RowSpan, add_rms_norm, project, project_raw,
-    rms_norm_operand, swiglu, swiglu_operand,
+    DecodeRows, Projected, Projection, add_rms_norm, project, project_raw, rms_norm_operand,
+    swiglu, swiglu_operand,
 };
 use rlvr_backends::{Precision, is_host};
 
@@ -104,33 +104,35 @@ impl DecodeWeights {
         }
     }
 
-    /// Logits of one token per row, row `r` in slot `r` of the cache, as the last column of
-    /// `spans[r]`. The cache is written.
+    /// Logits of one token per row, row `r` in slot `r` of the cache, as the last column that `rows`
+    /// says it sees. The cache is written.
     ///
     /// # Shapes
-    /// - `tokens`, `spans`: `[R]`
+    /// - `tokens`: `[R]`
     /// - output: `[R, V]`
     ///
     /// # Panics
-    /// If there is not one span per token, or one reaches behind the cache.
+    /// If `rows` are not R.
     pub fn step(
         &self,
         tokens: Tensor<1, Int>,
-        spans: &[RowSpan],
+        rows: &DecodeRows,
         cache: &mut KvCache,
     ) -> Tensor<2> {
-        let [rows] = tokens.dims();
-        assert_eq!(spans.len(), rows, "step: one span per token [R]");
-        let step = cache.rows(spans.to_vec());
         let mut stream = Stream {
             x: self.embedding.clone().select(0, tokens),
             delta: None,
         };
         for (block, cache) in self.blocks.iter().zip(&mut cache.layers) {
-            stream = block.step(stream, cache, &step, self);
+            stream = block.step(stream, cache, rows, self);
         }
         let (_, hidden) = stream.norm(&self.norm, self.precision);
         self.logits(hidden)
+    }
+
+    /// Where it decodes.
+    pub fn device(&self) -> Device {
+        self.embedding.device()
     }
 
     /// Tokens of the host, for [`DecodeWeights::step`].
@@ -286,7 +288,7 @@ mod tests {
     use crate::policy::cache::CacheShape;
     use crate::policy::config::{Architecture, RopeScaling};
     use crate::policy::decoder::tests::tiny_config;
-    use burn::tensor::Device;
+    use rlvr_backends::kernels::RowSpan;
 
     fn configs() -> Vec<ModelConfig> {
         let llama = tiny_config();
@@ -373,7 +375,8 @@ mod tests {
                     own_columns: step + 1,
                 });
                 let inputs = [tokens[0][positions[0]], tokens[1][positions[1]]];
-                let logits = values(weights.step(weights.upload(&inputs), &spans, &mut cache));
+                let rows = cache.rows(spans.to_vec());
+                let logits = values(weights.step(weights.upload(&inputs), &rows, &mut cache));
                 for (row, position) in positions.into_iter().enumerate() {
                     assert_close(&logits[row * 48..][..48], &expected[row * 90 + position]);
                 }

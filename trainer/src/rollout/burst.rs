@@ -1,17 +1,17 @@
 //! Decode steps that are read together.
 //!
 //! Where tokens are drawn on the device, a step needs from the host only what is known beforehand:
-//! positions, and the numbers to draw with. The tokens of a step go to the next as a tensor, so
-//! host and device wait for each other once per burst. A completion that ends within it goes on in
-//! vain, in its own slot; the worker drops what was drawn behind its end.
+//! positions, and the numbers to draw with. Each step leaves the next what it needs, so host and
+//! device wait for each other once per burst. A completion that ends within it goes on in vain, in its
+//! own slot; the worker drops what was drawn behind its end.
 
-use burn::tensor::Tensor;
-use rlvr_backends::kernels::RowSpan;
+use rlvr_backends::kernels::{FirstRows, RowSpan};
 
 use super::RolloutError;
 use super::active::Active;
-use super::device_sampling::{DeviceSampler, next_tokens, read_draws};
+use super::device_sampling::drawn_of;
 use super::engine::Call;
+use super::repeat::{Repeated, Stepper};
 use super::sampling::Draw;
 use super::seats::Seat;
 use crate::policy::cache::KvCache;
@@ -43,6 +43,28 @@ impl<'s, 'a> Rows<'s, 'a> {
             spans,
         }
     }
+
+    /// As many steps as some completion can still use, and as every row has columns left for.
+    fn num_steps(&self, call: &Call<'_>, columns: usize) -> usize {
+        let left = self.active.iter().map(|active| active.most_left(call));
+        let longest = self.spans.iter().map(|span| span.own_columns).max();
+        call.steps_per_read
+            .min(left.max().unwrap_or(0))
+            .min(columns + 1 - longest.unwrap_or(1))
+    }
+
+    /// With the numbers that each completion draws its next tokens with.
+    fn first(self, num_steps: usize) -> FirstRows {
+        let numbers = |active: &mut Active<'_>| {
+            let numbers = (0..num_steps).map(|ahead| active.uniform(ahead) as f32);
+            numbers.collect()
+        };
+        FirstRows {
+            uniforms: self.active.into_iter().map(numbers).collect(),
+            tokens: self.tokens,
+            spans: self.spans,
+        }
+    }
 }
 
 /// Draws of up to `rollout.steps_per_read` steps, by step and row, from one read.
@@ -50,46 +72,16 @@ impl<'s, 'a> Rows<'s, 'a> {
 /// # Errors
 /// If the device fails.
 pub(super) fn burst(
-    call: &Call<'_>,
-    sampler: &DeviceSampler,
+    stepper: Stepper<'_>,
+    repeated: &mut Repeated,
     rows: Rows<'_, '_>,
     cache: &mut KvCache,
 ) -> Result<Vec<Vec<Option<Draw>>>, RolloutError> {
-    let num_steps = num_steps(call, &rows, cache.shape().columns);
-    let Rows {
-        mut active,
-        tokens,
-        mut spans,
-    } = rows;
-    let num_rows = tokens.len();
-    let mut drawn: Vec<Tensor<2>> = Vec::with_capacity(num_steps);
-    for ahead in 0..num_steps {
-        let tokens = match drawn.last() {
-            None => call.weights.upload(&tokens),
-            Some(drawn) => next_tokens(drawn),
-        };
-        let logits = call.weights.step(tokens, &spans, cache);
-        drawn.push(sampler.draw_unread(logits, &uniforms(&mut active, ahead, num_rows)));
-        let own = &mut spans[..active.len()];
-        own.iter_mut().for_each(|span| span.own_columns += 1);
-    }
-    let draws = read_draws(Tensor::cat(drawn, 0))?;
-    Ok(draws.chunks(num_rows).map(<[_]>::to_vec).collect())
-}
-
-/// As many as some completion can still use, and as every row has columns left for.
-fn num_steps(call: &Call<'_>, rows: &Rows<'_, '_>, columns: usize) -> usize {
-    let left = rows.active.iter().map(|active| active.most_left(call));
-    let longest = rows.spans.iter().map(|span| span.own_columns).max();
-    call.steps_per_read
-        .min(left.max().unwrap_or(0))
-        .min(columns + 1 - longest.unwrap_or(1))
-}
-
-/// The numbers that the token `ahead` behind the next is drawn with, and zeros for rows in vain.
-pub(super) fn uniforms(active: &mut [&mut Active<'_>], ahead: usize, num_rows: usize) -> Vec<f64> {
-    let own = active.iter_mut().map(|active| active.uniform(ahead));
-    let mut uniforms: Vec<f64> = own.collect();
-    uniforms.resize(num_rows, 0.0);
-    uniforms
+    let num_steps = rows.num_steps(stepper.call, cache.shape().columns);
+    let drawn = repeated.run(stepper, rows.first(num_steps), num_steps, cache)?;
+    let of_step = |step| {
+        let of_row = |row: &Vec<[f32; 3]>| drawn_of(&row[step]);
+        drawn.iter().map(of_row).collect()
+    };
+    Ok((0..num_steps).map(of_step).collect())
 }

@@ -5,7 +5,7 @@
 //! There is no repetition penalty here, which would need every row's history: the engine then
 //! samples on the host.
 
-use burn::tensor::{DType, Int, Tensor, TensorData};
+use burn::tensor::{DType, Tensor, TensorData};
 use rlvr_backends::kernels::{Drawing, Filters, draw};
 
 use super::sampling::Draw;
@@ -47,55 +47,35 @@ impl DeviceSampler {
         logits: Tensor<2>,
         uniforms: &[f64],
     ) -> Result<Vec<Option<Draw>>, RolloutError> {
-        if logits.dims()[0] == 0 && uniforms.is_empty() {
+        let rows = uniforms.len();
+        if logits.dims()[0] == 0 && rows == 0 {
             return Ok(Vec::new());
         }
-        read_draws(self.draw_unread(logits, uniforms))
+        let uniforms: Vec<f32> = uniforms.iter().map(|&uniform| uniform as f32).collect();
+        let uniforms = TensorData::new(uniforms, [rows, 1]);
+        let uniforms = Tensor::<2>::from_data(uniforms, (&logits.device(), DType::F32));
+        let drawn = read(self.draw_unread(logits, uniforms))?;
+        Ok(drawn.as_chunks().0.iter().map(drawn_of).collect())
     }
 
-    /// As [`DeviceSampler::draw`], without waiting: what [`read_draws`] reads and [`next_tokens`]
-    /// goes on with.
+    /// As [`DeviceSampler::draw`], without waiting.
     ///
     /// # Shapes
-    /// - `logits`: `[R, V]`, at least one row; `uniforms`: `[R]`
-    /// - output: `[R, 3]`; token, log-prob and entropy
+    /// - `logits`: `[R, V]`, at least one row; `uniforms`: `[R, 1]`
+    /// - output: `[R, 3]`; what [`drawn_of`] takes
     ///
     /// # Panics
     /// As [`draw`].
-    pub(super) fn draw_unread(&self, logits: Tensor<2>, uniforms: &[f64]) -> Tensor<2> {
-        let uniforms: Vec<f32> = uniforms.iter().map(|&uniform| uniform as f32).collect();
-        let rows = uniforms.len();
-        let uniforms = TensorData::new(uniforms, [rows, 1]);
-        let uniforms = Tensor::<2>::from_data(uniforms, (&logits.device(), DType::F32));
+    pub(super) fn draw_unread(&self, logits: Tensor<2>, uniforms: Tensor<2>) -> Tensor<2> {
         draw(logits, uniforms, &self.drawing)
     }
 }
 
-/// The draws of some rows, on the host; nothing for a row with a logit that is not finite.
-///
-/// # Shapes
-/// - `drawn`: `[R, 3]`, of [`DeviceSampler::draw_unread`]
-///
-/// # Errors
-/// If the device fails.
-pub(super) fn read_draws(drawn: Tensor<2>) -> Result<Vec<Option<Draw>>, RolloutError> {
-    let draw = |row: &[f32; 3]| {
-        let &[token, logprob, entropy] = row;
-        (token >= 0.0).then_some(Draw {
-            token: token as u32,
-            logprob,
-            entropy,
-        })
-    };
-    Ok(read(drawn)?.as_chunks().0.iter().map(draw).collect())
-}
-
-/// The tokens of some rows, still on the device: 0 for a row without one.
-///
-/// # Shapes
-/// - `drawn`: `[R, 3]`, of [`DeviceSampler::draw_unread`]
-/// - output: `[R]`
-pub(super) fn next_tokens(drawn: &Tensor<2>) -> Tensor<1, Int> {
-    let tokens = drawn.clone().narrow(1, 0, 1).squeeze_dim::<1>(1);
-    tokens.int().clamp_min(0)
+/// What a row draws, from token, log-prob and entropy; nothing from a logit that is not finite.
+pub(super) fn drawn_of(&[token, logprob, entropy]: &[f32; 3]) -> Option<Draw> {
+    (token >= 0.0).then_some(Draw {
+        token: token as u32,
+        logprob,
+        entropy,
+    })
 }

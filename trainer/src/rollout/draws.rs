@@ -6,9 +6,10 @@ use burn::tensor::{Int, Tensor, TensorData};
 
 use super::RolloutError;
 use super::active::Active;
-use super::burst::{Rows, burst, uniforms};
+use super::burst::{Rows, burst};
 use super::device_sampling::DeviceSampler;
 use super::engine::Call;
+use super::repeat::{Repeated, Stepper};
 use super::sampling::{Draw, Sampler};
 use super::worker::read;
 use crate::policy::cache::KvCache;
@@ -29,6 +30,7 @@ pub(super) enum Draws<'a> {
     Device {
         call: &'a Call<'a>,
         sampler: DeviceSampler,
+        repeated: Repeated,
         /// Rows of which logits are made at most.
         most_rows: usize,
     },
@@ -42,6 +44,7 @@ impl<'a> Draws<'a> {
             true => Self::Device {
                 call,
                 sampler: DeviceSampler::new(call.params),
+                repeated: Repeated::default(),
                 most_rows: num_slots,
             },
         }
@@ -52,6 +55,14 @@ impl<'a> Draws<'a> {
         match self {
             Self::Host { secs, .. } => *secs,
             Self::Device { .. } => 0.0,
+        }
+    }
+
+    /// Decode steps so far that were replays of a recorded one.
+    pub(super) fn num_replayed(&self) -> u64 {
+        match self {
+            Self::Host { .. } => 0,
+            Self::Device { repeated, .. } => repeated.num_replayed,
         }
     }
 
@@ -69,12 +80,18 @@ impl<'a> Draws<'a> {
             Self::Host { call, secs } => {
                 let weights = &call.weights;
                 let tokens = weights.upload(&rows.tokens);
-                let logits = weights.step(tokens, &rows.spans, cache);
+                let spans = cache.rows(rows.spans);
+                let logits = weights.step(tokens, &spans, cache);
                 let mut active = rows.active;
                 let places: Vec<usize> = (0..active.len()).collect();
                 Ok(vec![on_host(call, logits, &places, &mut active, secs)?])
             }
-            Self::Device { call, sampler, .. } => burst(call, sampler, rows, cache),
+            Self::Device {
+                call,
+                sampler,
+                repeated,
+                ..
+            } => burst(Stepper { call, sampler }, repeated, rows, cache),
         }
     }
 
@@ -105,7 +122,8 @@ impl<'a> Draws<'a> {
             let index: Vec<i64> = places.iter().map(|&place| place as i64).collect();
             let index = TensorData::new(index, [places.len()]);
             let index = Tensor::<1, Int>::from_data(index, &logits.device());
-            let uniforms = uniforms(&mut active, 0, places.len());
+            let uniforms = active.iter_mut().map(|active| active.uniform(0));
+            let uniforms: Vec<f64> = uniforms.collect();
             let draws = sampler.draw(logits.clone().select(0, index), &uniforms)?;
             append(active, draws)?;
             active = rest;

@@ -3,17 +3,20 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use rlvr_backends::kernels::VOCAB_LIMIT;
+use burn::tensor::Device;
+use rlvr_backends::graph::records_launches;
+use rlvr_backends::kernels::{DecodeState, VOCAB_LIMIT};
 use rlvr_backends::{Precision, is_host};
 
 use super::active::Done;
 use super::memory::{Demand, total_bytes};
 use super::pool::PromptPool;
 use super::queue::Queue;
+use super::repeat::Recordings;
 use super::stop::StopRules;
 use super::worker::{Worker, WorkerOutput};
 use super::{Request, RolloutConfig, RolloutError, RolloutOutput, RolloutStats, SamplingParams};
-use crate::policy::cache::CacheShape;
+use crate::policy::cache::{CacheShape, KvCache};
 use crate::policy::config::ModelConfig;
 use crate::policy::decode::DecodeWeights;
 use crate::policy::decoder::Decoder;
@@ -29,6 +32,7 @@ pub struct Engine {
     model: ModelConfig,
     rollout: RolloutConfig,
     precision: Precision,
+    recordings: Recordings,
 }
 
 /// What every worker of one call shares.
@@ -53,6 +57,17 @@ pub(super) struct Call<'a> {
     pub(super) steps_per_read: usize,
     /// Decode steps have a few numbers of rows only.
     pub(super) pads_rows: bool,
+    /// Launches of decode steps are recorded and repeated.
+    pub(super) records: bool,
+}
+
+impl Call<'_> {
+    /// Of decode steps of so many rows that are read together.
+    pub(super) fn state(&self, num_rows: usize, cache: &KvCache) -> DecodeState {
+        let steps = self.steps_per_read.min(cache.shape().columns);
+        let heads = self.decoder.config().heads();
+        DecodeState::new(num_rows, steps, heads, &self.weights.device())
+    }
 }
 
 impl Engine {
@@ -62,6 +77,7 @@ impl Engine {
             model: model.clone(),
             rollout,
             precision,
+            recordings: Recordings::default(),
         }
     }
 
@@ -125,10 +141,16 @@ impl Engine {
         self.check(requests)?;
         let precision = self.precision;
         let demand = demand(requests, params);
-        let caches = demand.caches(&self.model, &self.rollout, precision)?;
-        let is_host = is_host(&decoder.head_weight().device());
+        let device = decoder.head_weight().device();
+        let is_host = is_host(&device);
         let samples_on_device = self.samples_on_device(params, is_host);
-        let call = Call {
+        let records = samples_on_device && self.records(&device);
+        let rollout = match records {
+            true => self.rollout.recorded(),
+            false => self.rollout.clone(),
+        };
+        let caches = demand.caches(&self.model, &rollout, precision)?;
+        let call = |records| Call {
             decoder,
             weights: DecodeWeights::new(decoder, self.rollout.copy_weights, precision),
             decode,
@@ -146,13 +168,35 @@ impl Engine {
             samples_on_device,
             steps_per_read: self.rollout.steps_per_read.max(1),
             pads_rows: samples_on_device || !is_host,
+            records,
         };
-        let outputs = run(&call, &caches)?;
+        let run = |records| run(&call(records), &caches);
+        let outputs = match run(records) {
+            // A completion depends on nothing that was done so far.
+            Err(RolloutError::Recording { reason }) => {
+                self.recordings.fail(reason);
+                run(false)?
+            }
+            outputs => outputs?,
+        };
         let mut stats = total(&outputs, &caches);
         stats.kv_bytes = total_bytes(&caches, &self.model, precision);
         let completions = collect(requests, outputs);
         stats.wall_secs = start.elapsed().as_secs_f64();
         Ok(RolloutOutput { completions, stats })
+    }
+
+    /// Whether launches of decode steps are recorded, as long as that has not failed.
+    fn records(&self, device: &Device) -> bool {
+        self.rollout.record_steps
+            && self.recordings.are_possible()
+            && DecodeState::stays_on_device(self.model.heads(), device)
+            && records_launches(device)
+    }
+
+    /// What to tell the user, once, if launches of decode steps could not be recorded.
+    pub fn warning(&self) -> Option<String> {
+        self.recordings.warning()
     }
 
     /// A repetition penalty needs the history of every row, and a token has to fit in an f32.
@@ -263,6 +307,7 @@ fn total(outputs: &[WorkerOutput], caches: &[CacheShape]) -> RolloutStats {
             .sum::<u64>();
         sum.decode_steps += output.decode_steps;
         sum.decode_reads += output.decode_reads;
+        sum.replayed_steps += output.replayed_steps;
         sum.prefill_secs += output.prefill_secs / workers;
         sum.decode_secs += output.decode_secs / workers;
         sum.sampling_secs += output.sampling_secs / workers;

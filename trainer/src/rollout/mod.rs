@@ -26,13 +26,9 @@
 //! Nor must it be many launches, which are the time of a small model: on CubeCL devices a block is
 //! eight, four of them products, and sampling is one ([`rlvr_backends::kernels`]).
 //!
-//! A step is not captured as a CUDA graph, although Burn has `capture`. A replay runs the recorded
-//! kernels on the recorded buffers and scalars: what is written anew every step would have to live
-//! in buffers that are written in place, the cache would have to stay at fixed addresses while Burn's
-//! assignments may copy it, and a change of the number of rows needs a graph of its own. In Burn
-//! 0.22.1 a wrong capture is silent: scalars of the recorded call are replayed for ever (issue 5779),
-//! and a closure that was not run before is not captured at all (issue 5772). What could be gained is
-//! not worth tokens that might be wrong before a replay was held against the plain step on a GPU.
+//! And where the device records launches, a step is one launch: a CUDA graph (`repeat`). What differs
+//! from step to step stands in memory that is written in place, as does the cache; a recording is
+//! held against the plain steps before it is used, and given up when anything was moved.
 
 mod active;
 mod burst;
@@ -43,6 +39,7 @@ pub mod memory;
 mod pool;
 mod prefill;
 mod queue;
+mod repeat;
 pub mod sampling;
 mod seats;
 mod stop;
@@ -86,6 +83,10 @@ pub struct RolloutConfig {
     /// wait for the host in between; a completion that ends goes on in vain until the read. Changes
     /// completions no more than `max_slots` does. Without effect where tokens are drawn on the host.
     pub steps_per_read: usize,
+    /// Record the launches of a decode step and repeat them as one, where the device can (CUDA
+    /// graphs) and tokens are drawn on it; there is one worker then. Changes completions no more than
+    /// `max_slots` does.
+    pub record_steps: bool,
     /// Sampling temperature; 0 is greedy.
     pub temperature: f64,
     /// Keep the k most likely tokens.
@@ -113,6 +114,7 @@ impl Default for RolloutConfig {
             prefill_tokens: 2048,
             sampling: SamplingPlace::Auto,
             steps_per_read: 4,
+            record_steps: true,
             temperature: 1.0,
             top_k: None,
             top_p: None,
@@ -141,6 +143,14 @@ impl RolloutConfig {
             return Err(InvalidValue::new("rollout.kv_budget_bytes", 0, allowed));
         }
         self.sampling(Vec::new()).validate()
+    }
+
+    /// As it is where launches are recorded: nothing else may run on the device meanwhile.
+    pub fn recorded(&self) -> Self {
+        Self {
+            num_workers: 1,
+            ..self.clone()
+        }
     }
 
     /// The sampling part, with the stop tokens of a model.
@@ -280,6 +290,8 @@ pub struct RolloutStats {
     /// Times that the host waited for what those passes left: once a pass, or every few passes
     /// where tokens are drawn on the device.
     pub decode_reads: u64,
+    /// Passes that were replays of a recorded one.
+    pub replayed_steps: u64,
     /// Rows of those passes that held a completion before its end, as a fraction of the slots.
     pub slot_use_frac: f64,
     /// Time in prefill, mean over workers.
@@ -376,6 +388,12 @@ pub enum RolloutError {
         cached: u64,
         /// Version of the policy.
         current: u64,
+    },
+    /// Recorded launches could not be repeated; the engine does without them then.
+    #[error("record the launches of a decode step: {reason}")]
+    Recording {
+        /// What went wrong.
+        reason: String,
     },
     /// The device failed.
     #[error("read logits from the device: {reason}")]

@@ -27,6 +27,7 @@ pub(super) struct WorkerOutput {
     pub(super) num_reused_prompts: u64,
     pub(super) decode_steps: u64,
     pub(super) decode_reads: u64,
+    pub(super) replayed_steps: u64,
     pub(super) decode_rows: u64,
     pub(super) prefill_secs: f64,
     pub(super) decode_secs: f64,
@@ -65,6 +66,7 @@ impl<'a> Worker<'a> {
             let num_active = self.slots.iter().flatten().count();
             if num_active == 0 || self.call.queue.is_aborted() {
                 self.output.sampling_secs = self.draws.secs();
+                self.output.replayed_steps = self.draws.num_replayed();
                 return Ok(self.output);
             }
             let start = Instant::now();
@@ -230,9 +232,11 @@ impl<'a> Worker<'a> {
 
     /// A token for every active slot, or several before the host reads them.
     fn decode(&mut self, num_active: usize) -> Result<(), RolloutError> {
-        let num_rows = match self.call.pads_rows {
-            true => bucket(num_active).min(self.slots.len()),
-            false => num_active,
+        let call = self.call;
+        let num_rows = match (call.records, call.pads_rows) {
+            (true, _) => part(num_active, self.slots.len()),
+            (false, true) => bucket(num_active).min(self.slots.len()),
+            (false, false) => num_active,
         };
         let rows = Rows::new(self.slots.iter_mut().flatten().collect(), num_rows);
         let steps = self.draws.steps(rows, &mut self.cache)?;
@@ -300,6 +304,16 @@ fn bucket(num_rows: usize) -> usize {
     num_rows.next_multiple_of(step)
 }
 
+/// Rows where steps are recorded: all slots, or a half, a quarter or an eighth of them. A recording is
+/// made for each, which costs as much as some twenty replays; rows in vain cost less than that.
+fn part(num_rows: usize, slots: usize) -> usize {
+    let parts = [8, 4, 2].map(|part| slots.div_ceil(part));
+    parts
+        .into_iter()
+        .find(|part| *part >= num_rows)
+        .unwrap_or(slots)
+}
+
 /// Values on the host, row by row.
 pub(super) fn read<const D: usize>(values: Tensor<D>) -> Result<Vec<f32>, RolloutError> {
     values
@@ -312,6 +326,19 @@ pub(super) fn read<const D: usize>(values: Tensor<D>) -> Result<Vec<f32>, Rollou
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn recorded_rows_are_a_part_of_the_slots() {
+        let of = |slots: usize| {
+            let mut sizes: Vec<usize> = (1..=slots).map(|rows| part(rows, slots)).collect();
+            assert!(sizes.iter().enumerate().all(|(index, size)| *size > index));
+            sizes.dedup();
+            sizes
+        };
+        assert_eq!(of(256), [32, 64, 128, 256]);
+        assert_eq!(of(13), [2, 4, 7, 13]);
+        assert_eq!(of(1), [1]);
+    }
 
     #[test]
     fn buckets_are_few_and_hold_their_rows() {

@@ -153,6 +153,7 @@ fn add(sum: &mut RolloutStats, call: &RolloutStats) {
         decode_tokens: sum.decode_tokens + call.decode_tokens,
         decode_steps: sum.decode_steps + call.decode_steps,
         decode_reads: sum.decode_reads + call.decode_reads,
+        replayed_steps: sum.replayed_steps + call.replayed_steps,
         slot_use_frac: if all > 0.0 { used / all } else { 0.0 },
         prefill_secs: sum.prefill_secs + call.prefill_secs,
         decode_secs: sum.decode_secs + call.decode_secs,

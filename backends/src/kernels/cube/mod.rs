@@ -14,6 +14,7 @@ use burn_cubecl::kernel::into_contiguous;
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::ir::ElemType;
 
+use super::decode_state::cube::{Edited, launch_advance, launch_begin};
 use super::prefix_attention::Heads;
 use super::{decode_attention, draw, rms_norm, swiglu};
 
@@ -40,6 +41,14 @@ pub(super) fn in_rows(tensor: CubeTensor) -> CubeTensor {
     match is_in_rows(&tensor) {
         true => tensor,
         false => into_contiguous(tensor),
+    }
+}
+
+/// The tensor itself if nothing else holds its memory, else a copy.
+pub(super) fn sole(tensor: CubeTensor) -> CubeTensor {
+    match tensor.can_mut() && is_in_rows(&tensor) {
+        true => tensor,
+        false => tensor.copy(),
     }
 }
 
@@ -99,6 +108,42 @@ pub trait FusedOps: Backend {
         spans: IntTensor<Self>,
         heads: Heads,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
+
+    /// Writes what some decode steps begin with: tokens, spans, the first number, all numbers.
+    #[fusion(meta = |_, _, tokens, spans, uniform, uniforms| {
+        (tokens.clone(), spans.clone(), uniform.clone(), uniforms.clone())
+    })]
+    fn begin_rows(
+        given: IntTensor<Self>,
+        numbers: FloatTensor<Self>,
+        tokens: IntTensor<Self>,
+        spans: IntTensor<Self>,
+        uniform: FloatTensor<Self>,
+        uniforms: FloatTensor<Self>,
+    ) -> (
+        IntTensor<Self>,
+        IntTensor<Self>,
+        FloatTensor<Self>,
+        FloatTensor<Self>,
+    );
+
+    /// Writes what a decode step leaves to the next: tokens, spans, its number, all draws.
+    #[fusion(meta = |_, _, tokens, spans, uniform, draws| {
+        (tokens.clone(), spans.clone(), uniform.clone(), draws.clone())
+    })]
+    fn advance_rows(
+        drawn: FloatTensor<Self>,
+        uniforms: FloatTensor<Self>,
+        tokens: IntTensor<Self>,
+        spans: IntTensor<Self>,
+        uniform: FloatTensor<Self>,
+        draws: FloatTensor<Self>,
+    ) -> (
+        IntTensor<Self>,
+        IntTensor<Self>,
+        FloatTensor<Self>,
+        FloatTensor<Self>,
+    );
 }
 
 fn half(shape: &Shape) -> Shape {
@@ -161,5 +206,49 @@ impl FusedOps for CubeBackend {
             spans,
         };
         decode_attention::cube::launch(operands, heads)
+    }
+
+    fn begin_rows(
+        given: IntTensor<Self>,
+        numbers: FloatTensor<Self>,
+        tokens: IntTensor<Self>,
+        spans: IntTensor<Self>,
+        uniform: FloatTensor<Self>,
+        uniforms: FloatTensor<Self>,
+    ) -> (
+        IntTensor<Self>,
+        IntTensor<Self>,
+        FloatTensor<Self>,
+        FloatTensor<Self>,
+    ) {
+        let edited = Edited {
+            tokens,
+            spans,
+            uniform,
+        };
+        let (edited, uniforms) = launch_begin([given, numbers], edited, uniforms);
+        (edited.tokens, edited.spans, edited.uniform, uniforms)
+    }
+
+    fn advance_rows(
+        drawn: FloatTensor<Self>,
+        uniforms: FloatTensor<Self>,
+        tokens: IntTensor<Self>,
+        spans: IntTensor<Self>,
+        uniform: FloatTensor<Self>,
+        draws: FloatTensor<Self>,
+    ) -> (
+        IntTensor<Self>,
+        IntTensor<Self>,
+        FloatTensor<Self>,
+        FloatTensor<Self>,
+    ) {
+        let edited = Edited {
+            tokens,
+            spans,
+            uniform,
+        };
+        let (edited, draws) = launch_advance([drawn, uniforms], edited, draws);
+        (edited.tokens, edited.spans, edited.uniform, draws)
     }
 }

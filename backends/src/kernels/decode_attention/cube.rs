@@ -18,7 +18,7 @@ use cubecl::prelude::*;
 
 use super::super::prefix_attention::Heads;
 use super::{DecodeRows, KvPanels, Projected};
-use crate::kernels::cube::{FusedOps, element, in_rows, is_cube, is_in_rows};
+use crate::kernels::cube::{FusedOps, element, in_rows, is_cube, sole};
 
 /// Units of a cube, and columns of a tile.
 const UNITS: usize = 128;
@@ -41,7 +41,7 @@ pub(super) fn has_kernel(device: &Device, heads: Heads) -> bool {
 /// As [`super::decode_attention`], with the spans on the device.
 ///
 /// # Shapes
-/// - `spans`: `[R, 3]`; slot of the prompt, its columns, the row's own columns
+/// - `spans`: `[R, 3 or more]`; slot of the prompt, its columns, the row's own columns
 pub(super) fn step(
     projected: Projected,
     prompts: &KvPanels,
@@ -78,7 +78,7 @@ pub(in crate::kernels) struct Operands {
     pub(in crate::kernels) prompts: [CubeTensor; 2],
     /// Keys and values of the rows.
     pub(in crate::kernels) own: [CubeTensor; 2],
-    /// `[R, 3]`.
+    /// `[R, 3 or more]`.
     pub(in crate::kernels) spans: CubeTensor,
 }
 
@@ -135,14 +135,6 @@ pub(in crate::kernels) fn launch(
     (output, own_keys, own_values)
 }
 
-/// The tensor itself if nothing else holds its memory, else a copy.
-fn sole(tensor: CubeTensor) -> CubeTensor {
-    match tensor.can_mut() && is_in_rows(&tensor) {
-        true => tensor,
-        false => tensor.copy(),
-    }
-}
-
 /// Number `place` of a head, turned by the row's angle.
 #[cube]
 fn rotated<Q: Float>(
@@ -170,7 +162,7 @@ fn attend_kernel<Q: Float, E: Float, I: Int>(
     prompt_values: &Tensor<E>, // [P, Hkv, S', K]
     keys: &mut Tensor<E>,      // [slots, Hkv, K, S]
     values: &mut Tensor<E>,    // [slots, Hkv, S, K]
-    spans: &Tensor<I>,         // [R, 3]
+    spans: &Tensor<I>,         // [R, 3 or more]
     output: &mut Tensor<E>,    // [R, Hkv * g * K]
     scale: f32,
     #[comptime] num_kv_heads: usize,

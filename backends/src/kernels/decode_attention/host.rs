@@ -10,6 +10,7 @@ use super::super::lanes::{softmax_of, wide, work};
 use super::super::prefix_attention::Heads;
 use super::super::rotary::rotate;
 use super::super::tile::tile;
+use super::rows::Path;
 use super::{DecodeRows, KvPanels, Projected, RowSpan};
 
 /// Columns that the query heads of a key head go through together.
@@ -22,16 +23,19 @@ pub(super) fn has_kernel(own: &KvPanels) -> bool {
 /// As [`super::decode_attention`].
 ///
 /// # Panics
-/// If the tensors are not those of the CPU backend, in f32.
+/// If tensors or rows are not those of the CPU backend, in f32.
 pub(super) fn step(
     projected: Projected,
     prompts: &KvPanels,
     own: &mut KvPanels,
     rows: &DecodeRows,
 ) -> Tensor<2> {
+    let Path::Host(spans) = &rows.path else {
+        panic!("decode_attention: rows of another device");
+    };
     let [queries, keys, values] = projected.apart(rows.heads, rows.precision);
     let keys = rotate(keys, &rows.rotation);
-    write(own, [keys, values], rows);
+    write(own, [keys, values], rows.heads, spans);
     let queries = rotate(queries, &rows.rotation);
     let panels = [&prompts.keys, &prompts.values, &own.keys, &own.values];
     let [
@@ -59,21 +63,21 @@ pub(super) fn step(
     let Some(values) = Values::of(&queries) else {
         panic!("decode_attention: queries of another device");
     };
-    let attended = cache.attend(values.slice(), &rows.spans);
+    let attended = cache.attend(values.slice(), spans);
     tensor(attended, queries.dims(), &queries.device())
 }
 
 /// Writes the last column of each row.
-fn write(own: &mut KvPanels, columns: [Tensor<2>; 2], rows: &DecodeRows) {
+fn write(own: &mut KvPanels, columns: [Tensor<2>; 2], heads: Heads, spans: &[RowSpan]) {
     let [Some(keys), Some(values)] = columns.each_ref().map(Values::of) else {
         panic!("decode_attention: projections of another device");
     };
-    let (capacity, spans) = (own.num_columns(), &rows.spans);
+    let capacity = own.num_columns();
     let Heads {
         num_kv_heads,
         width,
         ..
-    } = rows.heads;
+    } = heads;
     own.keys.inplace(|all| {
         edit(all, |all| {
             let panels = all.chunks_exact_mut(num_kv_heads * width * capacity);

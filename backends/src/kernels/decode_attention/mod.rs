@@ -17,6 +17,7 @@ use burn::tensor::{Device, Tensor};
 use rlvr_core::Precision;
 
 pub use portable::COLUMN_BUCKET;
+pub(super) use rows::has_spans_on_device;
 pub use rows::{DecodeRows, RowSpan};
 
 use super::prefix_attention::Heads;
@@ -151,10 +152,9 @@ pub fn decode_attention(
     own: &mut KvPanels,
     rows: &DecodeRows,
 ) -> Tensor<2> {
-    let count = rows.spans.len();
-    assert_eq!(projected.num_rows(), count, "decode_attention: [R]");
+    assert_eq!(projected.num_rows(), rows.count, "decode_attention: [R]");
     match &rows.path {
-        Path::Host => host::step(projected, prompts, own, rows),
+        Path::Host(_) => host::step(projected, prompts, own, rows),
         #[cfg(feature = "cube")]
         Path::Cube(spans) => cube::step(projected, prompts, own, spans, rows),
         Path::Portable(index) => portable::step(projected, prompts, own, rows, index),

@@ -1,9 +1,11 @@
 //! What the rows of a decode step see, prepared once for all blocks.
 
+use burn::tensor::Device;
 #[cfg(feature = "cube")]
 use burn::tensor::{Int, Tensor};
 use rlvr_core::Precision;
 
+use super::super::decode_state::{DecodeState, Spans};
 use super::super::index::index;
 use super::super::prefix_attention::Heads;
 use super::super::rotary::Rotation;
@@ -24,7 +26,7 @@ pub struct RowSpan {
 /// The rows of one decode step; row `r` writes slot `r`.
 #[derive(Debug)]
 pub struct DecodeRows {
-    pub(super) spans: Vec<RowSpan>,
+    pub(super) count: usize,
     pub(super) heads: Heads,
     pub(super) precision: Precision,
     /// Of the rows, `[R, K]`; of all positions for the CubeCL kernel, which looks its rows up.
@@ -36,8 +38,8 @@ pub struct DecodeRows {
 #[derive(Debug)]
 pub(super) enum Path {
     /// The kernel of the CPU.
-    Host,
-    /// The CubeCL kernel, with the spans on the device, `[R, 3]`.
+    Host(Vec<RowSpan>),
+    /// The CubeCL kernel, with the spans on the device, `[R, 3 or more]`.
     #[cfg(feature = "cube")]
     Cube(Box<Tensor<2, Int>>),
     /// Burn's operations.
@@ -66,17 +68,47 @@ impl DecodeRows {
                 && (1..=own.num_columns()).contains(&span.own_columns);
             assert!(fits, "DecodeRows: row {row} has {span:?}");
         }
-        let path = path(&spans, [prompts, own], heads, precision);
+        let count = spans.len();
+        let device = own.keys.device();
+        let (rotation, path) = if has_spans_on_device(&device, heads) {
+            (angles.clone(), Path::on_device(&spans, &device))
+        } else if precision == Precision::F32 && super::host::has_kernel(own) {
+            (of_rows(angles, &spans), Path::Host(spans))
+        } else {
+            let index = Index::new(&spans, [prompts, own], heads, &device);
+            (of_rows(angles, &spans), Path::Portable(Box::new(index)))
+        };
         Self {
-            rotation: match path {
-                #[cfg(feature = "cube")]
-                Path::Cube(_) => angles.clone(),
-                Path::Host | Path::Portable(_) => of_rows(angles, &spans),
-            },
-            path,
-            spans,
+            count,
             heads,
             precision,
+            rotation,
+            path,
+        }
+    }
+
+    /// Rows of the next step of a state; otherwise as [`DecodeRows::new`], but of spans that stay on
+    /// the device nothing is checked.
+    ///
+    /// # Panics
+    /// As [`DecodeRows::new`].
+    pub fn of_state(
+        state: &DecodeState,
+        angles: &Rotation,
+        panels: [&KvPanels; 2],
+        heads: Heads,
+        precision: Precision,
+    ) -> Self {
+        match state.spans() {
+            Spans::Known(spans) => Self::new(spans, angles, panels, heads, precision),
+            #[cfg(feature = "cube")]
+            Spans::OnDevice(spans) => Self {
+                count: spans.dims()[0],
+                heads,
+                precision,
+                rotation: angles.clone(),
+                path: Path::Cube(Box::new(spans)),
+            },
         }
     }
 }
@@ -92,22 +124,27 @@ fn of_rows(angles: &Rotation, spans: &[RowSpan]) -> Rotation {
     }
 }
 
-fn path(
-    spans: &[RowSpan],
-    [prompts, own]: [&KvPanels; 2],
-    heads: Heads,
-    precision: Precision,
-) -> Path {
-    let device = own.keys.device();
-    if precision == Precision::F32 && super::host::has_kernel(own) {
-        return Path::Host;
-    }
+/// True if rows are read from the device, whatever the precision.
+pub(in crate::kernels) fn has_spans_on_device(device: &Device, heads: Heads) -> bool {
     #[cfg(feature = "cube")]
-    if super::cube::has_kernel(&device, heads) {
+    return super::cube::has_kernel(device, heads);
+    #[cfg(not(feature = "cube"))]
+    {
+        let _ = (device, heads);
+        false
+    }
+}
+
+impl Path {
+    #[cfg(feature = "cube")]
+    fn on_device(spans: &[RowSpan], device: &Device) -> Self {
         let three = |span: &RowSpan| [span.prompt_slot, span.prompt_columns, span.own_columns];
         let places = spans.iter().flat_map(three).collect();
-        let places = index(places, &device).reshape([spans.len(), 3]);
-        return Path::Cube(Box::new(places));
+        Self::Cube(Box::new(index(places, device).reshape([spans.len(), 3])))
     }
-    Path::Portable(Box::new(Index::new(spans, [prompts, own], heads, &device)))
+
+    #[cfg(not(feature = "cube"))]
+    fn on_device(_: &[RowSpan], _: &Device) -> Self {
+        unreachable!("`has_spans_on_device` is false")
+    }
 }
