@@ -2,6 +2,7 @@
 
 use thiserror::Error;
 
+use super::update::update_bytes;
 use super::{RunMemory, RunShape, run_memory};
 use crate::config::RunConfig;
 use crate::rollout::RolloutError;
@@ -74,7 +75,7 @@ fn fit_update(
     let bytes = |config: &RunConfig, tokens: usize| {
         let mut smaller = config.clone();
         smaller.update.max_tokens_per_microbatch = tokens;
-        super::update_bytes(shape, &smaller)
+        update_bytes(shape, &smaller)
     };
     let fits = |config: &RunConfig, tokens: usize| bytes(config, tokens) <= room;
     if fits(config, config.update.max_tokens_per_microbatch) {
