@@ -23,6 +23,7 @@ mod memory;
 mod nvidia;
 mod open;
 mod precision;
+mod row_layout;
 mod threads;
 
 pub mod kernels;
@@ -35,4 +36,5 @@ pub use memory::{DeviceMemory, OutOfMemory, catch_out_of_memory, device_memory, 
 pub use open::device;
 pub use precision::PrecisionChoice;
 pub use rlvr_core::Precision;
+pub use row_layout::RowLayout;
 pub use threads::set_threads;

@@ -162,7 +162,7 @@ mod tests {
     use super::*;
     use crate::policy::config::ModelConfig;
     use crate::policy::decoder::tests::tiny_config;
-    use rlvr_backends::Precision;
+    use rlvr_backends::{Precision, RowLayout};
 
     /// A shape whose activations outweigh everything else.
     fn model() -> ModelConfig {
@@ -184,6 +184,7 @@ mod tests {
     fn shape(model: &ModelConfig) -> RunShape<'_> {
         RunShape {
             precision: Precision::F32,
+            layout: RowLayout::DENSE,
             model,
             longest_prompt: 50,
             keeps_start: false,

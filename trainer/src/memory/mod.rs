@@ -4,12 +4,12 @@ mod budget;
 mod update;
 
 use rlvr_backends::kernels::draw_bytes;
-use rlvr_backends::{BackendKind, Precision};
+use rlvr_backends::{BackendKind, Precision, RowLayout};
 
 use crate::config::RunConfig;
 use crate::policy::cache::kv_bytes;
 use crate::policy::config::ModelConfig;
-use crate::rollout::memory::{AttentionPath, Demand, estimate, num_weights};
+use crate::rollout::memory::{AttentionPath, Demand, estimate, kv_with_gaps, weights_bytes};
 use crate::rollout::{MemoryEstimate, RolloutError};
 use crate::selection::Plan;
 
@@ -59,6 +59,8 @@ pub struct RunShape<'a> {
     pub longest_prompt: usize,
     /// What matrix products are computed in.
     pub precision: Precision,
+    /// Where the device starts rows.
+    pub layout: RowLayout,
     /// Whether a frozen copy of the model of the start is held throughout, for a KL term or a
     /// learned reward.
     pub keeps_start: bool,
@@ -77,6 +79,11 @@ impl RunShape<'_> {
         let completion = self.longest(config) - self.longest_prompt;
         let group = self.longest_prompt + config.rollout.group_size * completion.saturating_sub(1);
         config.selection.prompts_per_step * group
+    }
+
+    /// What `bytes` of f32 values in rows of `values` take with the gaps between these.
+    fn with_gaps(&self, bytes: u64, values: usize) -> u64 {
+        self.layout.with_gaps(bytes, values, F32 as usize)
     }
 }
 
@@ -99,15 +106,19 @@ fn gate_bytes(shape: &RunShape<'_>, config: &RunConfig) -> u64 {
         (BackendKind::Cpu, Precision::F32) => 1,
         _ => 3,
     };
-    waiting.min(selection.kv_pool_bytes)
-        + copies * logits.min(selection.entropy_logits_bytes as u64)
+    // Both budgets count values alone.
+    let waiting = waiting.min(selection.kv_pool_bytes);
+    let logits = logits.min(selection.entropy_logits_bytes as u64);
+    kv_with_gaps(waiting, model, shape.precision, shape.layout)
+        + copies * shape.with_gaps(logits, model.vocab_size)
 }
 
 /// What drawing tokens on the device needs beside the logits.
-fn sampling_bytes(model: &ModelConfig, config: &RunConfig, num_slots: usize) -> u64 {
+fn sampling_bytes(shape: &RunShape<'_>, config: &RunConfig, num_slots: usize) -> u64 {
+    let vocab = shape.model.vocab_size;
     let is_host = config.backend.kind.is_host();
     match config.rollout.sampling.is_device(is_host) {
-        true => draw_bytes(num_slots, model.vocab_size),
+        true => shape.with_gaps(draw_bytes(num_slots, vocab), vocab),
         false => 0,
     }
 }
@@ -144,11 +155,12 @@ pub fn run_memory(shape: &RunShape<'_>, config: &RunConfig) -> Result<RunMemory,
     let attention = AttentionPath {
         precision,
         holds_scores: holds_scores(config, precision),
+        layout: shape.layout,
     };
     let mut largest: Option<(MemoryEstimate, u64)> = None;
     for demand in demands(shape, config) {
         let found = estimate(model, &config.rollout, &demand, attention)?;
-        let bytes = found.total_bytes() + sampling_bytes(model, config, found.num_slots);
+        let bytes = found.total_bytes() + sampling_bytes(shape, config, found.num_slots);
         if largest.as_ref().is_none_or(|(_, most)| bytes > *most) {
             largest = Some((found, bytes));
         }
@@ -156,7 +168,7 @@ pub fn run_memory(shape: &RunShape<'_>, config: &RunConfig) -> Result<RunMemory,
     let Some((rollout, bytes)) = largest else {
         unreachable!("a run trains");
     };
-    let weights = num_weights(model) * F32;
+    let weights = weights_bytes(model, shape.layout);
     let has_fresh_reference = config.report.prompts > 0 && config.report.reference;
     let fresh_reference = match has_fresh_reference && !shape.keeps_start {
         true => weights,
@@ -175,6 +187,8 @@ pub fn run_memory(shape: &RunShape<'_>, config: &RunConfig) -> Result<RunMemory,
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bench::shapes::smollm2;
+    use crate::policy::cache::kv_bytes;
     use crate::policy::decoder::tests::tiny_config;
     use crate::rollout::SamplingPlace;
     use crate::selection::{Hive, SelectionMethod};
@@ -184,6 +198,7 @@ mod tests {
             model,
             longest_prompt: 20,
             precision: Precision::F32,
+            layout: RowLayout::DENSE,
             keeps_start: false,
         }
     }
@@ -216,5 +231,67 @@ mod tests {
         config.rollout.sampling = SamplingPlace::Auto;
         let sampling = 6 * 64 * 48 * F32;
         assert_eq!(bytes(&config), without + 1000 + 3 * 4000 + sampling);
+    }
+    fn bf16<'a>(model: &'a ModelConfig, layout: RowLayout) -> RunShape<'a> {
+        RunShape {
+            precision: Precision::Bf16,
+            layout,
+            ..shape(model)
+        }
+    }
+
+    fn cuda() -> RunConfig {
+        let mut config = RunConfig::default();
+        config.backend.kind = BackendKind::Cuda;
+        config.rollout.num_workers = 1;
+        config
+    }
+
+    /// What gaps add to SmolLM2: behind 576 values 256 bytes in f32 and 384 in bf16, and behind the
+    /// 192 of its keys 256 and 128.
+    #[test]
+    fn gaps_count_with_weights_copies_and_prefills() {
+        let (model, mut config) = (smollm2(), cuda());
+        config.selection.method = SelectionMethod::Hive(Hive::default());
+        config.selection.kv_pool_bytes = 30 * 2 * 384 * 100;
+        let of = |layout| run_memory(&bf16(&model, layout), &config).unwrap();
+        let (dense, apart) = (of(RowLayout::DENSE), of(RowLayout::of(BackendKind::Cuda)));
+        let weights = 30 * (4 * 576 + 1536) * 256 + 49_152 * 256;
+        assert_eq!(apart.training_bytes, dense.training_bytes + 3 * weights);
+        // Transposed, all but the last of a block have rows of 576, and so has the head.
+        let copy = 30 * (576 + 2 * 192 + 576 + 2 * 1536) * 384 + 49_152 * 384;
+        assert_eq!(apart.rollout.copy_bytes, dense.rollout.copy_bytes + copy);
+        // Four vectors, 20 columns of scores, keys and values.
+        let prefill = 2048 * (4 * 256 + 5 * 9 * 48 + 30 * 2 * 128);
+        let found = apart.rollout.prefill_bytes - dense.rollout.prefill_bytes;
+        assert_eq!(found, prefill);
+        // A cache has none, and neither have logits.
+        assert_eq!(apart.rollout.kv_bytes, dense.rollout.kv_bytes);
+        assert_eq!(apart.rollout.logits_bytes, dense.rollout.logits_bytes);
+        // What waits for the gate is bounded without gaps, and has them. The report has a frozen
+        // policy.
+        let waiting = 30 * 2 * 128 * 100;
+        let rollout = apart.rollout_bytes - dense.rollout_bytes;
+        assert_eq!(rollout, weights + copy + prefill + waiting);
+    }
+
+    #[test]
+    fn full_rows_have_no_gaps() {
+        let mut model = tiny_config();
+        model.hidden_size = 512;
+        model.intermediate_size = 1024;
+        model.num_kv_heads = model.num_heads;
+        model.head_dim = 512 / model.num_heads;
+        model.vocab_size = 256;
+        let mut config = cuda();
+        config.rollout.max_new_tokens = 128;
+        let of = |layout| {
+            let shape = RunShape {
+                longest_prompt: 128,
+                ..bf16(&model, layout)
+            };
+            run_memory(&shape, &config).unwrap()
+        };
+        assert_eq!(of(RowLayout::of(BackendKind::Cuda)), of(RowLayout::DENSE));
     }
 }
