@@ -24,6 +24,7 @@ mod nvidia;
 mod open;
 mod precision;
 mod row_layout;
+mod sentence;
 mod threads;
 
 pub mod kernels;
@@ -37,4 +38,5 @@ pub use open::device;
 pub use precision::PrecisionChoice;
 pub use rlvr_core::Precision;
 pub use row_layout::RowLayout;
+pub use sentence::device_sentence;
 pub use threads::set_threads;
