@@ -96,7 +96,8 @@ fn block_vectors(config: &ModelConfig) -> usize {
     biases + head_norms + 2 * config.hidden_size
 }
 
-/// Bytes of the weights of a decoder, and so of their gradients and of one moment.
+/// Bytes of the weights of a decoder, and so of their gradients and of one moment. What was loaded
+/// has the gaps of `layout`, and so have gradients; what an update leaves has none.
 pub fn weights_bytes(config: &ModelConfig, layout: RowLayout) -> u64 {
     let row = |columns| layout.row_bytes(columns, size_of::<f32>());
     let matrices = block_matrices(config).map(|[rows, columns]| rows as u64 * row(columns));
