@@ -23,6 +23,8 @@ mod memory;
 mod nvidia;
 mod open;
 mod precision;
+mod row_layout;
+mod sentence;
 mod threads;
 
 pub mod graph;
@@ -36,4 +38,6 @@ pub use memory::{DeviceMemory, OutOfMemory, catch_out_of_memory, device_memory, 
 pub use open::device;
 pub use precision::PrecisionChoice;
 pub use rlvr_core::Precision;
+pub use row_layout::RowLayout;
+pub use sentence::device_sentence;
 pub use threads::set_threads;

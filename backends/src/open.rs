@@ -5,6 +5,7 @@ use burn::tensor::{Device, Tensor};
 use crate::error::BackendError;
 use crate::hear::{Ear, hear, message};
 use crate::kind::{BackendKind, compiled};
+use crate::sentence::device_sentence;
 
 /// The default device of a backend, without autodiff, after it has computed a small sum.
 ///
@@ -28,7 +29,7 @@ pub fn device(kind: BackendKind) -> Result<Device, BackendError> {
     })
 }
 
-/// What a driver said in words for a person, where it is known; its own words elsewhere.
+/// What a driver said in words for a person, where it is known; the last of its own words elsewhere.
 fn sentence(said: String) -> String {
     let known = [
         (
@@ -57,7 +58,10 @@ fn sentence(said: String) -> String {
         ),
     ];
     let found = known.iter().find(|(words, _)| said.contains(words));
-    found.map_or(said, |(_, sentence)| (*sentence).into())
+    found.map_or_else(
+        || device_sentence(&said),
+        |(_, sentence)| (*sentence).into(),
+    )
 }
 
 /// The device handle; no hardware is touched before its first tensor.
@@ -82,7 +86,7 @@ fn open(kind: BackendKind) -> Device {
 /// One operation whose result is known.
 fn probe(device: &Device) -> Result<(), String> {
     let sum = Tensor::<1>::from_floats([1.0, 2.0, 4.0], device).sum();
-    let data = sum.try_into_data().map_err(|error| format!("{error:?}"))?;
+    let data = sum.try_into_data().map_err(|error| error.to_string())?;
     let values: Vec<f32> = data.iter::<f32>().collect();
     if values == [7.0] {
         Ok(())

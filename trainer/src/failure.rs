@@ -2,6 +2,7 @@
 
 use std::error::Error;
 
+use rlvr_backends::device_sentence;
 use thiserror::Error;
 
 /// Whose move it is.
@@ -64,15 +65,26 @@ impl Failure {
         }
     }
 
-    /// The error and its causes on one line, without the causes that an error already quotes.
+    /// The error and its causes on one line, without the causes that an error already quotes, and of
+    /// what a device says what is for a user.
     pub fn chain(&self) -> String {
+        self.chain_of(|error| device_sentence(&error.to_string()))
+    }
+
+    /// As [`Failure::chain`], with all that a device says: sources of kernels among it.
+    pub fn whole_chain(&self) -> String {
+        self.chain_of(|error| error.to_string())
+    }
+
+    fn chain_of(&self, words: impl Fn(&dyn Error) -> String) -> String {
+        let first = words(self.source.as_ref());
         let mut text = match &self.action {
-            Some(action) => format!("{action}: {}", self.source),
-            None => self.source.to_string(),
+            Some(action) => format!("{action}: {first}"),
+            None => first,
         };
         let mut cause = self.source.source();
         while let Some(error) = cause {
-            let words = error.to_string();
+            let words = words(error);
             if !text.ends_with(&words) {
                 text = format!("{text}: {words}");
             }
@@ -112,6 +124,9 @@ impl From<crate::run_dir::RunDirError> for Failure {
 mod tests {
     use super::*;
     use crate::config::{ConfigError, RecipeText};
+    use crate::rollout::RolloutError;
+    use crate::room::UpdateError;
+    use burn::tensor::ExecutionError;
 
     #[test]
     fn a_chain_names_every_cause_once() {
@@ -128,6 +143,31 @@ mod tests {
         assert!(chain.contains("missing.toml: "), "{chain}");
         assert_eq!(chain.matches("No such file").count(), 1, "{chain}");
         assert_eq!(Failure::run("out of luck").exit_code(), 1);
+    }
+
+    #[test]
+    fn of_a_kernel_that_does_not_compile_the_error_is_left() {
+        let said = "An error happened during execution\nCaused by:\n  An error caused the compilation \
+                    to fail\nCaused by:\n  [Compilation Error] \n    default_program(2): error: no \
+                    such thing\n[Source]  \n__global__ void swiglu_1(float* x) {\nint y;\n}\n\
+                    Backtrace:\nNo backtrace available";
+        let error = ExecutionError::WithContext {
+            reason: said.into(),
+        };
+        let error = UpdateError::Device(error.into());
+        let failure = Failure::run(error);
+        assert_eq!(
+            failure.chain(),
+            "read the loss from the device: An error caused the compilation to fail: \
+             default_program(2): error: no such thing, in kernel `swiglu_1` (CUBECL_DEBUG_LOG=FILE \
+             writes every kernel to a file)"
+        );
+        assert!(failure.whole_chain().contains("int y;"));
+        let reason = said.into();
+        let failure = Failure::run(RolloutError::Device { reason });
+        let chain = failure.chain();
+        assert!(chain.ends_with("to a file)"), "{chain}");
+        assert!(!chain.contains("int y;") && chain.contains("no such thing"));
     }
 
     #[test]

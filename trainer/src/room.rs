@@ -130,7 +130,7 @@ impl MicroBatchLimit {
 pub fn with_device_memory<T>(command: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
     let shortage = match catch_out_of_memory(command) {
         Ok(Ok(value)) => return Ok(value),
-        Ok(Err(failure)) => match OutOfMemory::in_text(&failure.chain()) {
+        Ok(Err(failure)) => match OutOfMemory::in_text(&failure.whole_chain()) {
             Some(shortage) => shortage,
             None => return Err(failure),
         },
@@ -278,7 +278,12 @@ mod tests {
         let words = "An IO error happened\nCaused by:\n  out of device memory allocating 64 bytes";
         let panicked = with_device_memory::<()>(|| panic!("{words}"));
         let returned = with_device_memory::<()>(|| Err(Failure::run(words)));
-        for failure in [panicked, returned] {
+        // Behind another failure, which is all that a user would be told.
+        let several = format!(
+            "Several failures at once\nCaused by:\n  The device refused\nBacktrace:\n{words}"
+        );
+        let behind = with_device_memory::<()>(|| Err(Failure::run(several)));
+        for failure in [panicked, returned, behind] {
             let text = failure.expect_err("no room").chain();
             assert!(
                 text.starts_with("go on: no room on the device for 64 bytes;"),

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use burn::tensor::Device;
-use rlvr_backends::Precision;
+use rlvr_backends::{Precision, RowLayout};
 use rlvr_core::GrpoLoss;
 use rlvr_verifier::Policy;
 use tempfile::TempDir;
@@ -171,6 +171,7 @@ impl Session {
             model: &self.model.folder.config,
             longest_prompt: longest.unwrap_or(0),
             precision: self.precision,
+            layout: RowLayout::of(config.backend.kind),
             keeps_start: config.needs_reference() || config.reward.learned().is_some(),
         }
     }

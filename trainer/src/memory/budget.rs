@@ -2,6 +2,7 @@
 
 use thiserror::Error;
 
+use super::update::update_bytes;
 use super::{RunMemory, RunShape, run_memory};
 use crate::config::RunConfig;
 use crate::rollout::RolloutError;
@@ -74,7 +75,7 @@ fn fit_update(
     let bytes = |config: &RunConfig, tokens: usize| {
         let mut smaller = config.clone();
         smaller.update.max_tokens_per_microbatch = tokens;
-        super::update_bytes(shape, &smaller)
+        update_bytes(shape, &smaller)
     };
     let fits = |config: &RunConfig, tokens: usize| bytes(config, tokens) <= room;
     if fits(config, config.update.max_tokens_per_microbatch) {
@@ -161,7 +162,7 @@ mod tests {
     use super::*;
     use crate::policy::config::ModelConfig;
     use crate::policy::decoder::tests::tiny_config;
-    use rlvr_backends::Precision;
+    use rlvr_backends::{Precision, RowLayout};
 
     /// A shape whose activations outweigh everything else.
     fn model() -> ModelConfig {
@@ -183,6 +184,7 @@ mod tests {
     fn shape(model: &ModelConfig) -> RunShape<'_> {
         RunShape {
             precision: Precision::F32,
+            layout: RowLayout::DENSE,
             model,
             longest_prompt: 50,
             keeps_start: false,

@@ -1,19 +1,20 @@
 //! What a run will need, computed before anything is allocated, and how it is fitted into a budget.
 
 mod budget;
+mod update;
 
-use rlvr_backends::kernels::{attention_bytes, draw_bytes};
-use rlvr_backends::{BackendKind, Precision};
+use rlvr_backends::kernels::draw_bytes;
+use rlvr_backends::{BackendKind, Precision, RowLayout};
 
 use crate::config::RunConfig;
 use crate::policy::cache::kv_bytes;
 use crate::policy::config::ModelConfig;
-use crate::policy::packed::Keep;
-use crate::rollout::memory::{AttentionPath, Demand, estimate, num_weights};
+use crate::rollout::memory::{AttentionPath, Demand, estimate, kv_with_gaps, weights_bytes};
 use crate::rollout::{MemoryEstimate, RolloutError};
 use crate::selection::Plan;
 
 pub use budget::{BudgetError, fit};
+use update::update_bytes;
 
 /// Bytes of an f32.
 const F32: u64 = 4;
@@ -58,6 +59,8 @@ pub struct RunShape<'a> {
     pub longest_prompt: usize,
     /// What matrix products are computed in.
     pub precision: Precision,
+    /// Where the device starts rows.
+    pub layout: RowLayout,
     /// Whether a frozen copy of the model of the start is held throughout, for a KL term or a
     /// learned reward.
     pub keeps_start: bool,
@@ -76,6 +79,11 @@ impl RunShape<'_> {
         let completion = self.longest(config) - self.longest_prompt;
         let group = self.longest_prompt + config.rollout.group_size * completion.saturating_sub(1);
         config.selection.prompts_per_step * group
+    }
+
+    /// What `bytes` of f32 values in rows of `values` take with the gaps between these.
+    fn with_gaps(&self, bytes: u64, values: usize) -> u64 {
+        self.layout.with_gaps(bytes, values, F32 as usize)
     }
 }
 
@@ -98,99 +106,26 @@ fn gate_bytes(shape: &RunShape<'_>, config: &RunConfig) -> u64 {
         (BackendKind::Cpu, Precision::F32) => 1,
         _ => 3,
     };
-    waiting.min(selection.kv_pool_bytes)
-        + copies * logits.min(selection.entropy_logits_bytes as u64)
+    // Both budgets count values alone.
+    let waiting = waiting.min(selection.kv_pool_bytes);
+    let logits = logits.min(selection.entropy_logits_bytes as u64);
+    kv_with_gaps(waiting, model, shape.precision, shape.layout)
+        + copies * shape.with_gaps(logits, model.vocab_size)
 }
 
 /// What drawing tokens on the device needs beside the logits.
-fn sampling_bytes(model: &ModelConfig, config: &RunConfig, num_slots: usize) -> u64 {
+fn sampling_bytes(shape: &RunShape<'_>, config: &RunConfig, num_slots: usize) -> u64 {
+    let vocab = shape.model.vocab_size;
     let is_host = config.backend.kind.is_host();
     match config.rollout.sampling.is_device(is_host) {
-        true => draw_bytes(num_slots, model.vocab_size),
+        true => shape.with_gaps(draw_bytes(num_slots, vocab), vocab),
         false => 0,
     }
-}
-
-/// Gradients, activations and logits of the update.
-///
-/// The backward pass starts with all that [`Keep`] says for every packed row and the gradient of the
-/// output head. Beside them stand, one after the other: that gradient once more while it is summed
-/// over chunks, with two chunks of logits; then the first block's work, at its most when the gate
-/// is taken back (four vectors of the feed-forward width and two of the model's), or the scores of
-/// its attention where these are held. It ends with the gradients of all blocks, and the work of one
-/// block. From the second micro-batch on, the sum of
-/// the gradients is held as well.
-fn update_bytes(shape: &RunShape<'_>, config: &RunConfig) -> u64 {
-    let model = shape.model;
-    let step_rows = shape.step_rows(config);
-    let most = config.update.max_tokens_per_microbatch;
-    let rows = step_rows.min(most).max(shape.longest(config)) as u64;
-    let keep = match config.update.gradient_checkpointing {
-        true => Keep::Inputs,
-        false => Keep::Products,
-    };
-    let precision = shape.precision;
-    let kept = rows * keep.bytes_per_row(model, precision) as u64;
-    let again = match keep {
-        Keep::Inputs => Keep::Products.bytes_per_row(model, precision) / model.num_layers,
-        Keep::Products | Keep::Nothing => 0,
-    };
-    let work = (8 * model.hidden_size + 6 * model.intermediate_size) as u64 * F32 + again as u64;
-    let block = rows * work;
-    let gate = (2 * model.hidden_size + 4 * model.intermediate_size) as u64 * F32 + again as u64;
-    let gate = rows * gate;
-    let head = (model.vocab_size * model.hidden_size) as u64 * F32;
-    let logits = rows * model.vocab_size as u64 * F32;
-    let logits = logits.min(config.update.max_logits_bytes as u64);
-    let weights = num_weights(model) * F32;
-    let sum = if step_rows > most { weights } else { 0 };
-    let rounded = rounded_bytes(model, rows, head, logits, precision);
-    let (scores, gate) = (head + 2 * logits + rounded.head, gate + rounded.block);
-    let attention = match holds_scores(config, precision) {
-        true => attention_bytes(rows as usize, shape.longest(config), model.heads()),
-        false => 0,
-    };
-    let start = kept + head + gate.max(scores).max(attention);
-    let end = weights + head + block + rounded.block + attention;
-    sum + start.max(end)
 }
 
 /// Whether attention holds scores: the kernel that does not is the CPU's, for f32.
 fn holds_scores(config: &RunConfig, precision: Precision) -> bool {
     config.backend.kind != BackendKind::Cpu || precision != Precision::F32
-}
-
-/// What products that round or split their operands hold besides: those, and results before they are
-/// f32 again or added up.
-struct RoundedBytes {
-    /// With the head: its weight, a chunk of its gradient, and two chunks of logits.
-    head: u64,
-    /// With a block: input, weight and gradient of its largest layer and of the result.
-    block: u64,
-}
-
-fn rounded_bytes(
-    model: &ModelConfig,
-    rows: u64,
-    head: u64,
-    logits: u64,
-    precision: Precision,
-) -> RoundedBytes {
-    let (width, inner) = (model.hidden_size as u64, model.intermediate_size as u64);
-    let values = rows * 2 * (width + inner) + 2 * width * inner;
-    match precision {
-        Precision::F32 => RoundedBytes { head: 0, block: 0 },
-        // Two parts of both operands, and three results, where there is one of each.
-        Precision::F32Split => RoundedBytes {
-            head: 2 * head + 3 * logits,
-            block: 2 * values * precision.value_bytes() as u64,
-        },
-        // Halves of two each.
-        Precision::Bf16 => RoundedBytes {
-            head: head + logits,
-            block: values * precision.value_bytes() as u64,
-        },
-    }
 }
 
 /// What training, evaluations and the report ask of the cache.
@@ -220,11 +155,12 @@ pub fn run_memory(shape: &RunShape<'_>, config: &RunConfig) -> Result<RunMemory,
     let attention = AttentionPath {
         precision,
         holds_scores: holds_scores(config, precision),
+        layout: shape.layout,
     };
     let mut largest: Option<(MemoryEstimate, u64)> = None;
     for demand in demands(shape, config) {
         let found = estimate(model, &config.rollout, &demand, attention)?;
-        let bytes = found.total_bytes() + sampling_bytes(model, config, found.num_slots);
+        let bytes = found.total_bytes() + sampling_bytes(shape, config, found.num_slots);
         if largest.as_ref().is_none_or(|(_, most)| bytes > *most) {
             largest = Some((found, bytes));
         }
@@ -232,7 +168,7 @@ pub fn run_memory(shape: &RunShape<'_>, config: &RunConfig) -> Result<RunMemory,
     let Some((rollout, bytes)) = largest else {
         unreachable!("a run trains");
     };
-    let weights = num_weights(model) * F32;
+    let weights = weights_bytes(model, shape.layout);
     let has_fresh_reference = config.report.prompts > 0 && config.report.reference;
     let fresh_reference = match has_fresh_reference && !shape.keeps_start {
         true => weights,
@@ -251,15 +187,18 @@ pub fn run_memory(shape: &RunShape<'_>, config: &RunConfig) -> Result<RunMemory,
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bench::shapes::smollm2;
+    use crate::policy::cache::kv_bytes;
     use crate::policy::decoder::tests::tiny_config;
     use crate::rollout::SamplingPlace;
     use crate::selection::{Hive, SelectionMethod};
 
-    fn shape(model: &ModelConfig) -> RunShape<'_> {
+    pub(super) fn shape(model: &ModelConfig) -> RunShape<'_> {
         RunShape {
             model,
             longest_prompt: 20,
             precision: Precision::F32,
+            layout: RowLayout::DENSE,
             keeps_start: false,
         }
     }
@@ -293,53 +232,66 @@ mod tests {
         let sampling = 6 * 64 * 48 * F32;
         assert_eq!(bytes(&config), without + 1000 + 3 * 4000 + sampling);
     }
-
-    #[test]
-    fn a_second_micro_batch_holds_the_sum_and_recompute_keeps_less() {
-        let (mut model, mut config) = (tiny_config(), RunConfig::default());
-        model.num_layers = 12;
-        // The gate needs more than attention.
-        model.intermediate_size = 1024;
-        let shape = shape(&model);
-        config.rollout.max_new_tokens = 30;
-        let rows = shape.step_rows(&config);
-        assert_eq!(rows, config.selection.prompts_per_step * (20 + 8 * 29));
-        config.update.max_tokens_per_microbatch = rows;
-        let whole = update_bytes(&shape, &config);
-        config.update.gradient_checkpointing = true;
-        let again = update_bytes(&shape, &config);
-        config.update.gradient_checkpointing = false;
-        config.update.max_tokens_per_microbatch = rows - 1;
-        let cut = update_bytes(&shape, &config);
-        assert!(again < whole, "{again} and {whole}");
-        let row = Keep::Products.bytes_per_row(&model, Precision::F32) as u64;
-        let gate_row = (2 * model.hidden_size + 4 * model.intermediate_size) as u64 * F32;
-        let weights = num_weights(&model) * F32;
-        assert_eq!(cut, whole + weights - row - gate_row);
-        // What is kept of products halves; the operands of a layer come on top, two bytes each.
-        let kept = |precision| Keep::Products.bytes_per_row(&model, precision) as u64;
-        let half = RunShape {
+    fn bf16<'a>(model: &'a ModelConfig, layout: RowLayout) -> RunShape<'a> {
+        RunShape {
             precision: Precision::Bf16,
-            ..shape
-        };
-        let rows = rows as u64 - 1;
-        let less = rows * (kept(Precision::F32) - kept(Precision::Bf16));
-        let (width, inner) = (model.hidden_size as u64, model.intermediate_size as u64);
-        let operands = 2 * (2 * rows * (width + inner) + 2 * width * inner);
-        assert_eq!(update_bytes(&half, &config), cut - less + operands);
+            layout,
+            ..shape(model)
+        }
+    }
+
+    fn cuda() -> RunConfig {
+        let mut config = RunConfig::default();
+        config.backend.kind = BackendKind::Cuda;
+        config.rollout.num_workers = 1;
+        config
+    }
+
+    /// What gaps add to SmolLM2: behind 576 values 256 bytes in f32 and 384 in bf16, and behind the
+    /// 192 of its keys 256 and 128.
+    #[test]
+    fn gaps_count_with_weights_copies_and_prefills() {
+        let (model, mut config) = (smollm2(), cuda());
+        config.selection.method = SelectionMethod::Hive(Hive::default());
+        config.selection.kv_pool_bytes = 30 * 2 * 384 * 100;
+        let of = |layout| run_memory(&bf16(&model, layout), &config).unwrap();
+        let (dense, apart) = (of(RowLayout::DENSE), of(RowLayout::of(BackendKind::Cuda)));
+        let weights = 30 * (4 * 576 + 1536) * 256 + 49_152 * 256;
+        assert_eq!(apart.training_bytes, dense.training_bytes + 3 * weights);
+        // Transposed, all but the last of a block have rows of 576, and so has the head.
+        let copy = 30 * (576 + 2 * 192 + 576 + 2 * 1536) * 384 + 49_152 * 384;
+        assert_eq!(apart.rollout.copy_bytes, dense.rollout.copy_bytes + copy);
+        // Four vectors, 20 columns of scores, keys and values.
+        let prefill = 2048 * (4 * 256 + 5 * 9 * 48 + 30 * 2 * 128);
+        let found = apart.rollout.prefill_bytes - dense.rollout.prefill_bytes;
+        assert_eq!(found, prefill);
+        // A cache has none, and neither have logits.
+        assert_eq!(apart.rollout.kv_bytes, dense.rollout.kv_bytes);
+        assert_eq!(apart.rollout.logits_bytes, dense.rollout.logits_bytes);
+        // What waits for the gate is bounded without gaps, and has them. The report has a frozen
+        // policy.
+        let waiting = 30 * 2 * 128 * 100;
+        let rollout = apart.rollout_bytes - dense.rollout_bytes;
+        assert_eq!(rollout, weights + copy + prefill + waiting);
     }
 
     #[test]
-    fn scores_count_where_no_kernel_computes_attention() {
-        let (model, mut config) = (tiny_config(), RunConfig::default());
-        let shape = shape(&model);
-        config.rollout.max_new_tokens = 30;
-        config.update.max_tokens_per_microbatch = 1000;
-        let with_kernel = update_bytes(&shape, &config);
-        config.backend.kind = BackendKind::Wgpu;
-        let gate = (2 * model.hidden_size + 4 * model.intermediate_size) as u64 * F32;
-        let scores = 5 * 50 * model.num_heads as u64 * F32;
-        let expected = with_kernel + 1000 * scores - 1000 * gate;
-        assert_eq!(update_bytes(&shape, &config), expected);
+    fn full_rows_have_no_gaps() {
+        let mut model = tiny_config();
+        model.hidden_size = 512;
+        model.intermediate_size = 1024;
+        model.num_kv_heads = model.num_heads;
+        model.head_dim = 512 / model.num_heads;
+        model.vocab_size = 256;
+        let mut config = cuda();
+        config.rollout.max_new_tokens = 128;
+        let of = |layout| {
+            let shape = RunShape {
+                longest_prompt: 128,
+                ..bf16(&model, layout)
+            };
+            run_memory(&shape, &config).unwrap()
+        };
+        assert_eq!(of(RowLayout::of(BackendKind::Cuda)), of(RowLayout::DENSE));
     }
 }

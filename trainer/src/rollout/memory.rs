@@ -1,7 +1,7 @@
 //! What a rollout will need, computed before anything is allocated.
 
-use rlvr_backends::Precision;
 use rlvr_backends::kernels::{COLUMN_BUCKET, attention_bytes};
+use rlvr_backends::{Precision, RowLayout};
 
 use super::{RolloutConfig, RolloutError};
 use crate::policy::cache::{CacheShape, kv_bytes};
@@ -18,6 +18,8 @@ pub struct AttentionPath {
     /// Whether attention holds the scores of a prompt, as its portable path does and its kernel
     /// does not.
     pub holds_scores: bool,
+    /// Where the device starts rows.
+    pub layout: RowLayout,
 }
 
 /// Memory of a rollout by purpose. Sizes are upper bounds.
@@ -56,12 +58,29 @@ impl MemoryEstimate {
 pub fn num_weights(config: &ModelConfig) -> u64 {
     let heads = if config.tie_word_embeddings { 1 } else { 2 };
     let outside = heads * config.vocab_size * config.hidden_size + config.hidden_size;
-    config.num_layers as u64 * block_weights(config) + outside as u64
+    let matrices: usize = block_matrices(config).iter().map(|[a, b]| a * b).sum();
+    let block = matrices + block_vectors(config);
+    (config.num_layers * block + outside) as u64
 }
 
-/// Number of weights of one block.
-fn block_weights(config: &ModelConfig) -> u64 {
+/// The matrices of one block, `[in, out]`.
+fn block_matrices(config: &ModelConfig) -> [[usize; 2]; 7] {
     let (width, inner) = (config.hidden_size, config.intermediate_size);
+    let queries = config.num_heads * config.head_dim;
+    let keys = config.num_kv_heads * config.head_dim;
+    [
+        [width, queries],
+        [width, keys],
+        [width, keys],
+        [queries, width],
+        [width, inner],
+        [width, inner],
+        [inner, width],
+    ]
+}
+
+/// Number of weights of one block outside its matrices.
+fn block_vectors(config: &ModelConfig) -> usize {
     let queries = config.num_heads * config.head_dim;
     let keys = config.num_kv_heads * config.head_dim;
     let biases = if config.attention_bias {
@@ -74,17 +93,44 @@ fn block_weights(config: &ModelConfig) -> u64 {
     } else {
         0
     };
-    let attention = width * (2 * queries + 2 * keys) + biases + head_norms;
-    (attention + 3 * width * inner + 2 * width) as u64
+    biases + head_norms + 2 * config.hidden_size
 }
 
-/// Weights that are stored once more for decoding.
-fn copied_weights(config: &ModelConfig, precision: Precision) -> u64 {
+/// Bytes of the weights of a decoder, and so of their gradients and of one moment. What was loaded
+/// has the gaps of `layout`, and so have gradients; what an update leaves has none.
+pub fn weights_bytes(config: &ModelConfig, layout: RowLayout) -> u64 {
+    let row = |columns| layout.row_bytes(columns, size_of::<f32>());
+    let matrices = block_matrices(config).map(|[rows, columns]| rows as u64 * row(columns));
+    let block = matrices.iter().sum::<u64>() + block_vectors(config) as u64 * F32;
+    let heads = if config.tie_word_embeddings { 1 } else { 2 };
+    let outside = heads * config.vocab_size as u64 * row(config.hidden_size);
+    config.num_layers as u64 * block + outside + config.hidden_size as u64 * F32
+}
+
+/// Bytes of the weights that are stored once more for decoding, transposed: the blocks, and the head
+/// if it is rounded.
+fn copy_bytes(config: &ModelConfig, precision: Precision, layout: RowLayout) -> u64 {
+    let value_bytes = precision.value_bytes();
+    let row = |columns| layout.row_bytes(columns, value_bytes);
+    let matrices = block_matrices(config).map(|[columns, rows]| rows as u64 * row(columns));
+    let block = matrices.iter().sum::<u64>() + (block_vectors(config) * value_bytes) as u64;
     let head = match precision {
         Precision::F32 | Precision::F32Split => 0,
-        Precision::Bf16 => (config.vocab_size * config.hidden_size) as u64,
+        Precision::Bf16 => config.vocab_size as u64 * row(config.hidden_size),
     };
-    config.num_layers as u64 * block_weights(config) + head
+    config.num_layers as u64 * block + head
+}
+
+/// What keys and values of `bytes` take row by row, as prompts leave them; those of a cache have no
+/// gaps.
+pub fn kv_with_gaps(
+    bytes: u64,
+    config: &ModelConfig,
+    precision: Precision,
+    layout: RowLayout,
+) -> u64 {
+    let columns = config.num_kv_heads * config.head_dim;
+    layout.with_gaps(bytes, columns, precision.value_bytes())
 }
 
 /// What a rollout asks of its cache.
@@ -204,31 +250,35 @@ pub fn estimate(
     let AttentionPath {
         precision,
         holds_scores,
+        layout,
     } = attention;
     let longest_prompt = demand.longest_prompt;
     let caches = demand.caches(config, rollout, precision)?;
     let num_slots = caches.iter().map(|cache| cache.slots).sum();
     let tokens = rollout.prefill_tokens.max(longest_prompt) as u64;
-    let per_token = 4 * config.hidden_size + 3 * config.intermediate_size;
+    let row = |width| layout.row_bytes(width, size_of::<f32>());
+    let per_token = 4 * row(config.hidden_size) + 3 * row(config.intermediate_size);
     let scores = match holds_scores {
-        true => attention_bytes(tokens as usize, longest_prompt, config.heads()),
+        true => {
+            let bytes = attention_bytes(tokens as usize, longest_prompt, config.heads());
+            layout.with_gaps(bytes, longest_prompt, size_of::<f32>())
+        }
         false => 0,
     };
+    let kv = kv_bytes(config, tokens as usize, precision);
     let workers = rollout.num_workers as u64;
     // A row of logits on the device, on the host, and the f64 weights of a sampling thread.
-    let logits_row = config.vocab_size as u64 * 2 * F32;
+    let logits_row = row(config.vocab_size) + config.vocab_size as u64 * F32;
     let sampling_threads = 8;
     Ok(MemoryEstimate {
-        weights_bytes: num_weights(config) * F32,
+        weights_bytes: weights_bytes(config, layout),
         copy_bytes: match rollout.copy_weights {
-            true => copied_weights(config, precision) * precision.value_bytes() as u64,
+            true => copy_bytes(config, precision, layout),
             false => 0,
         },
         kv_bytes: total_bytes(&caches, config, precision),
         prefill_bytes: workers
-            * (tokens * per_token as u64 * F32
-                + scores
-                + kv_bytes(config, tokens as usize, precision)),
+            * (tokens * per_token + scores + kv_with_gaps(kv, config, precision, layout)),
         logits_bytes: (num_slots as u64 + sampling_threads) * logits_row,
         num_slots,
         sequence_tokens: caches[0].sequence_tokens(),
@@ -324,6 +374,7 @@ mod tests {
             let attention = AttentionPath {
                 precision,
                 holds_scores,
+                layout: RowLayout::DENSE,
             };
             estimate(&config, &rollout, &demand, attention).unwrap()
         };

@@ -13,10 +13,10 @@ mod backward;
 
 use burn::nn::{Linear, RmsNorm};
 use burn::tensor::{Int, Tensor};
-use rlvr_backends::Precision;
 use rlvr_backends::kernels::{
     Heads, PrefixSpans, PromptSpan, Rotation, matmul, prefix_attention, rms_norm, rotate, swiglu,
 };
+use rlvr_backends::{Precision, RowLayout};
 
 use super::cache::PromptKv;
 use super::config::ModelConfig;
@@ -45,14 +45,19 @@ pub enum Keep {
 
 impl Keep {
     /// Bytes that a forward pass keeps per packed row, besides the rotation.
-    pub fn bytes_per_row(self, config: &ModelConfig, precision: Precision) -> usize {
-        let width = config.hidden_size * size_of::<f32>();
+    pub fn bytes_per_row(
+        self,
+        config: &ModelConfig,
+        precision: Precision,
+        layout: RowLayout,
+    ) -> u64 {
+        let width = layout.row_bytes(config.hidden_size, size_of::<f32>());
         let per_block = match self {
             Self::Nothing => return 0,
             Self::Inputs => width,
-            Self::Products => width + Products::bytes_per_row(config, precision),
+            Self::Products => width + Products::bytes_per_row(config, precision, layout),
         };
-        config.num_layers * per_block + width
+        config.num_layers as u64 * per_block + width
     }
 }
 
@@ -99,12 +104,17 @@ struct Products {
 
 impl Products {
     /// Bytes of one block per packed row.
-    fn bytes_per_row(config: &ModelConfig, precision: Precision) -> usize {
+    fn bytes_per_row(config: &ModelConfig, precision: Precision, layout: RowLayout) -> u64 {
         let queries = config.num_heads * config.head_dim;
         let keys = config.num_kv_heads * config.head_dim;
-        let raw = if config.qk_norm { queries + keys } else { 0 };
-        let products = 2 * queries + 2 * keys + 2 * config.intermediate_size;
-        (raw + config.hidden_size) * size_of::<f32>() + products * precision.value_bytes()
+        let plain = |width| layout.row_bytes(width, size_of::<f32>());
+        let product = |width| layout.row_bytes(width, precision.value_bytes());
+        let raw = match config.qk_norm {
+            true => plain(queries) + plain(keys),
+            false => 0,
+        };
+        let products = product(queries) + product(keys) + product(config.intermediate_size);
+        raw + plain(config.hidden_size) + 2 * products
     }
 }
 
@@ -296,11 +306,12 @@ mod tests {
                     completion_rows: vec![2, 1],
                 }],
             };
-            for precision in [Precision::F32, Precision::Bf16] {
+            for precision in [Precision::F32, Precision::F32Split, Precision::Bf16] {
                 let trace = |keep| decoder.packed_hidden(&packed, keep, precision).1;
                 for keep in [Keep::Inputs, Keep::Products] {
                     let kept = count(&trace(keep).expect("a trace"));
-                    assert_eq!(kept, 5 * keep.bytes_per_row(&config, precision));
+                    let row = keep.bytes_per_row(&config, precision, RowLayout::DENSE);
+                    assert_eq!(kept, 5 * row);
                 }
                 assert!(trace(Keep::Nothing).is_none());
             }
@@ -308,7 +319,7 @@ mod tests {
     }
 
     /// Bytes.
-    fn count(trace: &Trace) -> usize {
+    fn count(trace: &Trace) -> u64 {
         let mut tensors = vec![&trace.last];
         for block in &trace.blocks {
             tensors.push(&block.input);
@@ -328,6 +339,6 @@ mod tests {
             }
         }
         let bytes = |x: &&Tensor<2>| x.shape().num_elements() * x.dtype().size();
-        tensors.iter().map(bytes).sum()
+        tensors.iter().map(bytes).sum::<usize>() as u64
     }
 }
