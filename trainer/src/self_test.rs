@@ -5,6 +5,7 @@
 //! run it on every backend that is compiled in.
 
 mod draws;
+mod replays;
 mod scored;
 
 use std::fmt;
@@ -18,6 +19,7 @@ use rlvr_backends::{BackendKind, Precision};
 use serde_json::Value;
 
 use self::draws::Draws;
+use self::replays::replays;
 use self::scored::{Scored, half_precision};
 use crate::bench::peaks::matmul_flops_per_sec;
 use crate::cli::{ConfigArgs, TrainArgs, resolve};
@@ -147,6 +149,7 @@ struct Observed {
     scored: Scored,
     greedy: Vec<Vec<u32>>,
     draws: Draws,
+    replays: Vec<Check>,
 }
 
 impl Observed {
@@ -158,6 +161,7 @@ impl Observed {
             scored: Scored::on(&session)?,
             greedy: greedy(&session, &policy, prompts)?,
             draws: Draws::on(&session.device)?,
+            replays: replays(&session, &policy)?,
         })
     }
 
@@ -172,6 +176,7 @@ impl Observed {
             1.0 / NUM_PROMPTS as f64,
         ));
         checks.extend(self.draws.against(&expected.draws));
+        checks.extend(&self.replays);
         checks
     }
 }

@@ -10,7 +10,7 @@
 //!
 //! What it shows: that every kernel a run launches compiles and computes, that sizes, bindings,
 //! element types, synchronisation and the order of copies are right, how much device memory a run
-//! allocates, and what happens when there is no more. What it does not show: any time, the accuracy
+//! allocates, and what happens when there is no more. What it does not show: the time of a device, the accuracy
 //! of the device's own `exp` and its like, races between the threads of a block, and everything of
 //! the parts that are not written here (tensor memory accelerator, clusters, several devices).
 //!
@@ -24,6 +24,7 @@
 //! | `CUDA_EMULATOR_CACHE` | folder for compiled kernels | a folder of the system's temporary one |
 //! | `CUDA_EMULATOR_NVRTC` | a real `libnvrtc` that has to accept every kernel too | none |
 //! | `CUDA_EMULATOR_LOG` | a file that gets one line for every call that fails | none |
+//! | `CUDA_EMULATOR_IDLE_AFTER` | so many launches are run, and those behind them not, and the host reads zeros: what a program takes then is the time of the host | all are |
 //! | `CUDA_EMULATOR_TRACE` | whatever it is, the log gets a line for every launch and for every new peak of memory too | none |
 
 #![allow(non_snake_case)] // the names are those of the driver API

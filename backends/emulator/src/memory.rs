@@ -7,6 +7,7 @@ use std::sync::Mutex;
 
 use cudarc::driver::sys::{CUDA_MEMCPY2D, CUdeviceptr, CUmemorytype, CUresult, CUstream};
 
+use crate::grid::is_idle;
 use crate::log;
 use crate::settings::settings;
 use crate::stream::{self, Node};
@@ -213,10 +214,14 @@ impl Transfer {
             log::line(format_args!("outside of device memory: {self:?}"));
             return Err(CUresult::CUDA_ERROR_ILLEGAL_ADDRESS);
         }
+        let is_blank = self.is_from_device && !self.is_to_device && is_idle();
         for row in 0..self.height {
             let from = (self.from + row * self.from_pitch) as *const u8;
             let to = (self.to + row * self.to_pitch) as *mut u8;
-            unsafe { core::ptr::copy(from, to, self.width) };
+            match is_blank {
+                true => unsafe { core::ptr::write_bytes(to, 0, self.width) },
+                false => unsafe { core::ptr::copy(from, to, self.width) },
+            }
         }
         Ok(())
     }

@@ -11,7 +11,9 @@ use cudarc::driver::sys::{
 };
 
 use crate::grid::Launch;
+use crate::log;
 use crate::memory::Transfer;
+use crate::settings::settings;
 
 /// One piece of captured work.
 #[derive(Clone)]
@@ -248,6 +250,9 @@ pub extern "C" fn cuGraphUpload(_executable: CUgraphExec, _queue: CUstream) -> C
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuGraphLaunch(executable: CUgraphExec, _queue: CUstream) -> CUresult {
     let graph = unsafe { &*executable.cast::<Graph>() };
+    if settings().traces {
+        log::line(format_args!("graph of {} nodes", graph.nodes.len()));
+    }
     for node in &graph.nodes {
         let outcome = match node {
             Node::Launch(launch) => unsafe { launch.run() },

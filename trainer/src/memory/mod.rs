@@ -117,10 +117,20 @@ fn gate_bytes(shape: &RunShape<'_>, config: &RunConfig) -> u64 {
 fn sampling_bytes(shape: &RunShape<'_>, config: &RunConfig, num_slots: usize) -> u64 {
     let vocab = shape.model.vocab_size;
     let is_host = config.backend.kind.is_host();
-    match config.rollout.sampling.is_device(is_host) {
-        true => shape.with_gaps(draw_bytes(num_slots, vocab), vocab),
-        false => 0,
+    if !config.rollout.sampling.is_device(is_host) {
+        return 0;
     }
+    let bytes = shape.with_gaps(draw_bytes(num_slots, vocab), vocab);
+    match records_steps(config) {
+        // A recording keeps what its step works with: for all slots, a half, a quarter and an eighth.
+        true => bytes + bytes / 2 + bytes / 4 + bytes / 8,
+        false => bytes,
+    }
+}
+
+/// Whether launches of decode steps are recorded, as far as the configuration says.
+fn records_steps(config: &RunConfig) -> bool {
+    config.backend.kind == BackendKind::Cuda && config.rollout.record_steps
 }
 
 /// Whether attention holds scores: the kernel that does not is the CPU's, for f32.
@@ -157,9 +167,13 @@ pub fn run_memory(shape: &RunShape<'_>, config: &RunConfig) -> Result<RunMemory,
         holds_scores: holds_scores(config, precision),
         layout: shape.layout,
     };
+    let rollout = match records_steps(config) {
+        true => config.rollout.recorded(),
+        false => config.rollout.clone(),
+    };
     let mut largest: Option<(MemoryEstimate, u64)> = None;
     for demand in demands(shape, config) {
-        let found = estimate(model, &config.rollout, &demand, attention)?;
+        let found = estimate(model, &rollout, &demand, attention)?;
         let bytes = found.total_bytes() + sampling_bytes(shape, config, found.num_slots);
         if largest.as_ref().is_none_or(|(_, most)| bytes > *most) {
             largest = Some((found, bytes));
@@ -231,7 +245,21 @@ mod tests {
         config.rollout.sampling = SamplingPlace::Auto;
         let sampling = 6 * 64 * 48 * F32;
         assert_eq!(bytes(&config), without + 1000 + 3 * 4000 + sampling);
+        // A recording each for 64, 32, 16 and 8 of them, and one worker, whatever is asked for.
+        config.backend.kind = BackendKind::Cuda;
+        let sampling = 6 * (64 + 32 + 16 + 8) * 48 * F32;
+        let recorded = without + 1000 + 3 * 4000 + sampling;
+        assert_eq!(bytes(&config), recorded);
+        config.rollout.num_workers = 2;
+        assert_eq!(bytes(&config), recorded);
+        config.rollout.num_workers = 1;
+        config.rollout.record_steps = false;
+        assert_eq!(
+            bytes(&config),
+            without + 1000 + 3 * 4000 + 6 * 64 * 48 * F32
+        );
     }
+
     fn bf16<'a>(model: &'a ModelConfig, layout: RowLayout) -> RunShape<'a> {
         RunShape {
             precision: Precision::Bf16,
