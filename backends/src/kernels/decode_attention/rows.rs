@@ -107,7 +107,7 @@ impl DecodeRows {
                 heads,
                 precision,
                 rotation: angles.clone(),
-                path: Path::Cube(Box::new(spans)),
+                path: Path::Cube(spans),
             },
         }
     }

@@ -148,7 +148,7 @@ impl DecodeState {
         match &self.place {
             Place::Host(host) => Spans::Known(host.spans()),
             #[cfg(feature = "cube")]
-            Place::Device(device) => Spans::OnDevice(device.spans.clone()),
+            Place::Device(device) => Spans::OnDevice(Box::new(device.spans.clone())),
         }
     }
 
@@ -201,5 +201,5 @@ pub(super) enum Spans {
     Known(Vec<RowSpan>),
     /// `[R, 3 or more]`; slot of the prompt, its columns, the row's own columns.
     #[cfg(feature = "cube")]
-    OnDevice(Tensor<2, Int>),
+    OnDevice(Box<Tensor<2, Int>>),
 }
