@@ -4,8 +4,9 @@
 
 use burn::tensor::{Device, Tensor, TensorData};
 use rlvr_backends::kernels::{
-    DecodeRows, DecodeState, Drawing, Filters, FirstRows, Heads, KvPanels, NO_TOKEN, Projected,
-    Rotation, RowSpan, add_rms_norm, decode_attention, draw, rms_norm, swiglu_operand,
+    DecodeRows, DecodeState, Drawing, Filters, FirstRows, Heads, KvPanels, NO_TOKEN, PrefixSpans,
+    Projected, PromptSpan, Rotation, RowSpan, add_rms_norm, decode_attention, draw,
+    prefix_attention, prefix_attention_backward, rms_norm, rotate, rotate_back, swiglu_operand,
 };
 use rlvr_backends::{BackendError, BackendKind, Precision, PrecisionChoice, compiled, device};
 
@@ -111,6 +112,16 @@ fn spans() -> Vec<RowSpan> {
     ]
 }
 
+/// Of some rows, as no angle has them.
+fn angles(rows: usize, width: usize, device: &Device) -> Rotation {
+    let half = |salt| noise([rows, width / 2], salt, device);
+    let (cos, sin) = (half(4), half(5));
+    Rotation {
+        cos: Tensor::cat(vec![cos.clone(), cos], 1),
+        sin: Tensor::cat(vec![-sin.clone(), sin], 1),
+    }
+}
+
 /// What two steps attend, and the panels behind them: one from spans of the host, one of a state that
 /// has made a step, where the last row runs in vain.
 fn two_steps(device: &Device, heads: Heads, precision: Precision) -> [Vec<f32>; 3] {
@@ -128,12 +139,7 @@ fn two_steps(device: &Device, heads: Heads, precision: Precision) -> [Vec<f32>; 
         )),
     };
     let (prompts, mut own) = (panels(3, 310, 10), panels(5, 170, 20));
-    let angles = |salt| noise([500, width / 2], salt, device);
-    let (cos, sin) = (angles(4), angles(5));
-    let angles = Rotation {
-        cos: Tensor::cat(vec![cos.clone(), cos], 1),
-        sin: Tensor::cat(vec![-sin.clone(), sin], 1),
-    };
+    let angles = angles(500, width, device);
     let state = DecodeState::new(4, 2, heads, device).begin(FirstRows {
         tokens: vec![0; 4],
         spans: spans(),
@@ -241,6 +247,84 @@ fn decode_attention_in_half_precision_is_within_its_rounding() {
         // The panels hold the same rounded numbers, but for ties of the rotation.
         assert_close(kind, "keys", &found[1], &expected[1], 1e-2);
         assert_close(kind, "values", &found[2], &expected[2], 0.0);
+    });
+}
+
+#[test]
+fn the_turn_is_that_of_the_cpu() {
+    on_every_device(|kind, device| {
+        for [rows, heads, width] in [[1, 1, 2], [33, 9, 64], [70_000, 1, 4], [5, 3, 24]] {
+            let on = |device: &Device| {
+                let rotation = angles(rows, width, device);
+                let x = noise([rows, heads * width], 1, device) * 3.0;
+                [rotate(x.clone(), &rotation), rotate_back(x, &rotation)].map(values)
+            };
+            for (found, expected) in on(device).iter().zip(&on(&Device::flex())) {
+                let what = format!("{rows} x {heads} x {width}");
+                assert_close(kind, &what, found, expected, 1e-6);
+            }
+        }
+    });
+}
+
+/// A prompt of many columns with completions of different lengths, one of them empty; a lone prompt,
+/// and one that is a single row.
+fn packed() -> Vec<PromptSpan> {
+    [(150, vec![13, 0, 66]), (40, vec![]), (1, vec![5])]
+        .map(|(num_prompt_rows, completion_rows)| PromptSpan {
+            num_prompt_rows,
+            completion_rows,
+        })
+        .to_vec()
+}
+
+/// What is attended, and the gradients of queries, keys and values.
+fn attended(device: &Device, heads: Heads, precision: Precision) -> [Vec<f32>; 4] {
+    let packed = packed();
+    let rows = packed.iter().map(PromptSpan::num_rows).sum();
+    let columns = heads.num_kv_heads * heads.width;
+    let spans = PrefixSpans::new(&packed, heads, device);
+    let inputs = || {
+        let noise = |columns, salt| precision.operand(noise([rows, columns], salt, device) * 2.0);
+        [
+            noise(columns * heads.group, 1),
+            noise(columns, 2),
+            noise(columns, 3),
+        ]
+    };
+    let [queries, keys, own] = inputs();
+    let found = prefix_attention(queries, keys, own, &spans, heads, precision);
+    let grad = noise([rows, columns * heads.group], 4, device);
+    let [queries, keys, own] = inputs();
+    let back = prefix_attention_backward(queries, keys, own, grad, &spans, heads, precision);
+    [found, back.queries, back.keys, back.values].map(values)
+}
+
+#[test]
+fn prefix_attention_and_its_gradients_are_those_of_the_cpu() {
+    on_every_device(|kind, device| {
+        let in_f32 = PrecisionChoice::F32.resolve(kind, device);
+        let in_f32 = in_f32.expect("every device computes in f32");
+        let has_bf16 = device.supports_dtype(burn::tensor::FloatDType::BF16);
+        let compare = |[num_kv_heads, group, width]: [usize; 3], precision, tolerance| {
+            let heads = Heads {
+                num_kv_heads,
+                group,
+                width,
+            };
+            let expected = attended(&Device::flex(), heads, Precision::F32);
+            let found = attended(device, heads, precision);
+            let names = ["attended", "queries", "keys", "values"];
+            for ((found, expected), name) in found.iter().zip(&expected).zip(names) {
+                let what = format!("{heads:?} in {precision}: {name}");
+                assert_close(kind, &what, found, expected, tolerance);
+            }
+        };
+        // A shape that divides nothing, and that of the tiny model.
+        compare([1, 5, 24], in_f32, 1e-5);
+        if has_bf16 {
+            compare([2, 2, 32], Precision::Bf16, 2e-2);
+        }
     });
 }
 

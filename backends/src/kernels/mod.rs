@@ -55,6 +55,6 @@ pub use prefix_attention::{
 };
 pub use project::{Projection, project, project_raw};
 pub use rms_norm::{add_rms_norm, rms_norm, rms_norm_backward, rms_norm_operand};
-pub use rotary::{Rotation, rotate, rotate_back};
+pub use rotary::{Rotation, rotate, rotate_back, rotate_operand};
 pub use swiglu::{SwigluGradients, swiglu, swiglu_backward, swiglu_operand};
 pub use token_scores::{token_entropies, token_scores, token_scores_backward};

@@ -3,6 +3,7 @@
 //! The kernels stand beside their operations. Here is how they are reached: Burn runs operations
 //! of its own lazily, as one stream that it fuses, and these methods put ours into that stream.
 
+pub(super) mod rows;
 pub(super) mod sums;
 
 use burn::backend::fusion::custom::TensorSpec;
@@ -15,8 +16,8 @@ use burn_cubecl::tensor::CubeTensor;
 use cubecl::ir::ElemType;
 
 use super::decode_state::cube::{Edited, launch_advance, launch_begin};
-use super::prefix_attention::Heads;
-use super::{decode_attention, draw, rms_norm, swiglu};
+use super::prefix_attention::{Heads, weights};
+use super::{decode_attention, draw, rms_norm, rotary, swiglu};
 
 /// True if kernels of CubeCL run on `device`.
 pub(super) fn is_cube(device: &Device) -> bool {
@@ -108,6 +109,35 @@ pub trait FusedOps: Backend {
         spans: IntTensor<Self>,
         heads: Heads,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
+
+    /// As [`weights::cube::probs`], of scores `[n, Hkv, g * T, S]`.
+    #[fusion(meta = |scores, _, _, _| scores.clone())]
+    fn attention_probs(
+        scores: FloatTensor<Self>,
+        lengths: IntTensor<Self>,
+        group: u32,
+        scale: f32,
+    ) -> FloatTensor<Self>;
+
+    /// Weights and the gradient of the scores `[n, Hkv, g * T, S]`, as [`weights::cube::backward`].
+    #[fusion(meta = |scores, _, _, _, _| (scores.clone(), scores.clone()))]
+    fn attention_probs_backward(
+        scores: FloatTensor<Self>,
+        d_probs: FloatTensor<Self>,
+        lengths: IntTensor<Self>,
+        group: u32,
+        scale: f32,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>);
+
+    /// As [`rotary::cube::turn`], with a result of type `dtype`.
+    #[fusion(meta = |x, _, _, _, dtype| TensorSpec::new(x.shape.clone(), *dtype))]
+    fn turn(
+        x: FloatTensor<Self>,
+        cos: FloatTensor<Self>,
+        sin: FloatTensor<Self>,
+        sign: f32,
+        dtype: DType,
+    ) -> FloatTensor<Self>;
 
     /// Writes what some decode steps begin with: tokens, spans, the first number, all numbers.
     #[fusion(meta = |_, _, tokens, spans, uniform, uniforms| {
@@ -206,6 +236,35 @@ impl FusedOps for CubeBackend {
             spans,
         };
         decode_attention::cube::launch(operands, heads)
+    }
+
+    fn attention_probs(
+        scores: FloatTensor<Self>,
+        lengths: IntTensor<Self>,
+        group: u32,
+        scale: f32,
+    ) -> FloatTensor<Self> {
+        weights::cube::launch(scores, lengths, group, scale)
+    }
+
+    fn attention_probs_backward(
+        scores: FloatTensor<Self>,
+        d_probs: FloatTensor<Self>,
+        lengths: IntTensor<Self>,
+        group: u32,
+        scale: f32,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        weights::cube::launch_backward(scores, d_probs, lengths, group, scale)
+    }
+
+    fn turn(
+        x: FloatTensor<Self>,
+        cos: FloatTensor<Self>,
+        sin: FloatTensor<Self>,
+        sign: f32,
+        dtype: DType,
+    ) -> FloatTensor<Self> {
+        rotary::cube::launch(x, [cos, sin], sign, dtype)
     }
 
     fn begin_rows(

@@ -1,5 +1,6 @@
 //! Segments of packed rows in padded batches: where every row goes, and what it may see.
 
+use std::cell::OnceCell;
 use std::ops::Range;
 
 use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
@@ -34,8 +35,13 @@ pub(super) struct Batch {
     pub(super) columns: Tensor<1, Int>,
     /// 1 for a row, 0 for padding, `[n * T, 1]`.
     pub(super) is_row: Tensor<2>,
-    /// Zero where a row may look, very negative elsewhere, `[n, 1, T, P + T]`.
-    pub(super) bias: Tensor<4>,
+    /// Columns of each segment's prompt, `[n]`; none if it is a prompt. What a row sees are these, and
+    /// of the last T columns those up to its own.
+    pub(super) lengths: Tensor<1, Int>,
+    /// T.
+    rows_padded: usize,
+    /// The same for Burn's operations, made when it is first asked for.
+    bias: OnceCell<Tensor<4>>,
     /// Who shares prompts, if these are completions.
     pub(super) shared: Option<Shared>,
 }
@@ -157,9 +163,16 @@ struct Padding {
     prompt_columns: usize,
 }
 
+/// Rows and columns of a batch are filled up to a multiple of this, so that a device moves several
+/// numbers at a time.
+const ALIGNMENT: usize = 8;
+
 impl Padding {
     fn of(group: &[Segment]) -> Self {
-        let most = |size: fn(&Segment) -> usize| group.iter().map(size).max().unwrap_or(0);
+        let most = |size: fn(&Segment) -> usize| {
+            let most = group.iter().map(size).max().unwrap_or(0);
+            most.next_multiple_of(ALIGNMENT)
+        };
         Self {
             rows: most(|segment| segment.rows.len()),
             prompt_columns: most(Segment::prompt_columns),
@@ -198,27 +211,36 @@ impl Batch {
             rows: index(rows, device),
             columns: index(columns, device),
             is_row: Tensor::from_data(TensorData::new(is_row, [length, 1]), device),
-            bias: bias(group, &padding, device),
+            lengths: index(group.iter().map(Segment::prompt_columns).collect(), device),
+            rows_padded: padding.rows,
+            bias: OnceCell::new(),
             shared: Shared::new(group, padding.prompt_columns, num_rows, device),
         }
     }
-}
 
-/// Padded columns stand behind the prompt's or behind the row, and so are masked too; padded rows
-/// see what the row above them sees, and more.
-fn bias(group: &[Segment], padding: &Padding, device: &Device) -> Tensor<4> {
-    let line = |length: usize| Tensor::<1, Int>::arange(0..length as i64, device);
-    let columns = line(padding.columns()).reshape([1, 1, 1, padding.columns()]);
-    let rows = line(padding.rows).reshape([1, 1, padding.rows, 1]);
-    let lengths = index(group.iter().map(Segment::prompt_columns).collect(), device);
-    let lengths = lengths.reshape([group.len(), 1, 1, 1]);
-    let shape = [group.len(), 1, padding.rows, padding.columns()];
-    let own = columns.clone() - padding.prompt_columns as i64;
-    let in_prompt = columns.lower(lengths).expand(shape);
-    let is_behind: Tensor<4, Bool> = own.clone().greater(rows).expand(shape);
-    let is_own = own.greater_equal_elem(0).expand(shape);
-    let is_visible = in_prompt.bool_or(is_own.bool_and(is_behind.bool_not()));
-    Tensor::zeros(shape, device).mask_fill(is_visible.bool_not(), MASKED)
+    /// Zero where a row may look, very negative elsewhere, `[n, 1, T, P + T]`.
+    ///
+    /// Padded columns stand behind the prompt's or behind the row, and so are masked too; padded rows
+    /// see what the row above them sees, and more.
+    pub(super) fn bias(&self) -> Tensor<4> {
+        self.bias.get_or_init(|| self.new_bias()).clone()
+    }
+
+    fn new_bias(&self) -> Tensor<4> {
+        let (prompt_columns, height) = (self.prompt_columns, self.rows_padded);
+        let (width, device) = (prompt_columns + height, self.lengths.device());
+        let line = |length: usize| Tensor::<1, Int>::arange(0..length as i64, &device);
+        let columns = line(width).reshape([1, 1, 1, width]);
+        let rows = line(height).reshape([1, 1, height, 1]);
+        let lengths = self.lengths.clone().reshape([self.count, 1, 1, 1]);
+        let shape = [self.count, 1, height, width];
+        let own = columns.clone() - prompt_columns as i64;
+        let in_prompt = columns.lower(lengths).expand(shape);
+        let is_behind: Tensor<4, Bool> = own.clone().greater(rows).expand(shape);
+        let is_own = own.greater_equal_elem(0).expand(shape);
+        let is_visible = in_prompt.bool_or(is_own.bool_and(is_behind.bool_not()));
+        Tensor::zeros(shape, &device).mask_fill(is_visible.bool_not(), MASKED)
+    }
 }
 
 impl Shared {

@@ -11,6 +11,7 @@
 mod batches;
 mod kernel;
 mod portable;
+pub(in crate::kernels) mod weights;
 
 use std::cell::OnceCell;
 

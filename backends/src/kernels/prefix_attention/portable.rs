@@ -2,10 +2,10 @@
 //! launches does not grow with the number of completions.
 
 use burn::tensor::Tensor;
-use burn::tensor::activation::softmax;
 use rlvr_core::Precision;
 
 use super::batches::{Batch, Batches, MOST_SCORES, Shared};
+use super::weights::{self, Scores, Weights, scale};
 use super::{AttentionGradients, Heads};
 
 /// Most tensors of the size of the scores that are alive at the same time, backwards.
@@ -28,7 +28,7 @@ pub(super) fn forward(
 ) -> Tensor<2> {
     let parts = batches.batches.iter().map(|batch| {
         let operands = Operands::new(&inputs, batch, heads, precision);
-        let probs = operands.probs(batch, heads);
+        let probs = operands.scores().probs(operands.is_fused);
         unfold(precision.matmul(probs, operands.values), heads)
     });
     Tensor::cat(parts.collect(), 0).select(0, batches.rows.clone())
@@ -45,9 +45,8 @@ pub(super) fn backward(
     let mut to_prompts = Vec::new();
     for batch in &batches.batches {
         let operands = Operands::new(&inputs, batch, heads, precision);
-        let probs = operands.probs(batch, heads);
         let grad = grad.clone().select(0, batch.rows.clone()) * batch.is_row.clone();
-        let part = operands.backward(probs, fold(grad, batch.count, heads), heads);
+        let part = operands.backward(fold(grad, batch.count, heads));
         if let Some(shared) = &batch.shared {
             let sums = [&part.keys, &part.values].map(|it| sums(it, batch, shared));
             to_prompts.push(sums);
@@ -87,19 +86,24 @@ fn sums(gradient: &Tensor<2>, batch: &Batch, shared: &Shared) -> Tensor<2> {
     Tensor::cat(vec![sums, none([1, width])], 0).select(0, shared.rows.clone())
 }
 
-/// What one batch multiplies: queries `[n, Hkv, g * T, K]`, already divided by the root of K, keys
-/// and values `[n, Hkv, S, K]`, rounded to the precision of the products.
-struct Operands {
+/// What one batch multiplies, rounded to the precision of the products.
+struct Operands<'a> {
+    /// `[n, Hkv, g * T, K]`; already divided by the root of K, unless kernels do it.
     queries: Tensor<4>,
+    /// `[n, Hkv, S, K]`.
     keys: Tensor<4>,
+    /// `[n, Hkv, S, K]`.
     values: Tensor<4>,
+    batch: &'a Batch,
+    heads: Heads,
     precision: Precision,
+    is_fused: bool,
 }
 
-impl Operands {
+impl<'a> Operands<'a> {
     fn new(
         [queries, keys, values]: &[Tensor<2>; 3],
-        batch: &Batch,
+        batch: &'a Batch,
         heads: Heads,
         precision: Precision,
     ) -> Self {
@@ -114,38 +118,50 @@ impl Operands {
             ])
             .swap_dims(1, 2)
         };
-        Self {
-            queries: {
+        let is_fused = weights::has_kernel(queries);
+        let queries = precision.operand(queries.clone().select(0, batch.rows.clone()));
+        let queries = match is_fused {
+            true => fold(queries, batch.count, heads),
+            false => {
                 // Rounded before they are scaled, as those are that come in half precision.
-                let queries = queries.clone().select(0, batch.rows.clone());
-                let queries = precision.result(precision.operand(queries));
-                precision.operand(fold(queries, batch.count, heads) * scale(heads))
-            },
+                let queries = fold(precision.result(queries), batch.count, heads);
+                precision.operand(queries * scale(heads))
+            }
+        };
+        Self {
+            queries,
             keys: context(keys),
             values: context(values),
+            batch,
+            heads,
             precision,
+            is_fused,
         }
     }
 
-    /// `[n, Hkv, g * T, S]`.
-    fn probs(&self, batch: &Batch, heads: Heads) -> Tensor<4> {
+    fn scores(&self) -> Scores<'a> {
         let keys = self.keys.clone().swap_dims(2, 3);
-        let scores = self.precision.matmul(self.queries.clone(), keys);
-        let [count, kv_heads, folded, columns] = scores.dims();
-        let rows = folded / heads.group;
-        let scores = scores.reshape([count, kv_heads * heads.group, rows, columns]);
-        softmax(scores + batch.bias.clone(), 3).reshape([count, kv_heads, folded, columns])
+        Scores {
+            raw: self.precision.product(self.queries.clone(), keys),
+            batch: self.batch,
+            heads: self.heads,
+            precision: self.precision,
+        }
     }
 
-    fn backward(self, probs: Tensor<4>, grad: Tensor<4>, heads: Heads) -> AttentionGradients {
-        let precision = self.precision;
+    fn backward(self, grad: Tensor<4>) -> AttentionGradients {
+        let (heads, precision, is_fused) = (self.heads, self.precision, self.is_fused);
         let grad = precision.operand(grad);
-        let d_values = precision.matmul(probs.clone().swap_dims(2, 3), grad.clone());
-        let d_probs = precision.matmul(grad, self.values.swap_dims(2, 3));
-        let along = (probs.clone() * d_probs.clone()).sum_dim(3);
-        let d_scores = precision.operand(probs * (d_probs - along));
+        let scores = self.scores();
+        let d_probs = precision.product(grad.clone(), self.values.swap_dims(2, 3));
+        let Weights { probs, d_scores } = scores.backward(d_probs, is_fused);
+        let d_values = precision.matmul(probs.swap_dims(2, 3), grad);
         let d_keys = precision.matmul(d_scores.clone().swap_dims(2, 3), self.queries);
-        let d_queries = precision.matmul(d_scores, self.keys) * scale(heads);
+        let d_queries = precision.matmul(d_scores, self.keys);
+        let d_queries = match is_fused {
+            true => d_queries,
+            false => d_queries * scale(heads),
+        };
         let flat = |x: Tensor<4>| {
             let [count, kv_heads, columns, width] = x.dims();
             x.swap_dims(1, 2)
@@ -157,10 +173,6 @@ impl Operands {
             values: flat(d_values),
         }
     }
-}
-
-fn scale(heads: Heads) -> f64 {
-    1.0 / (heads.width as f64).sqrt()
 }
 
 /// `[n * T, Hkv * g * K]` to `[n, Hkv, g * T, K]`.

@@ -7,6 +7,7 @@ use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
 use rlvr_core::Precision;
 
+use crate::kernels::cube::rows::{cubes_of_rows, row};
 use crate::kernels::cube::sums::total;
 use crate::kernels::cube::{FusedOps, element, in_rows, is_cube};
 
@@ -50,7 +51,7 @@ pub(in crate::kernels) fn launch(
     let output = empty_device_dtype(client.clone(), device, shape.clone(), dtype);
     rms_norm_kernel::launch(
         &client,
-        cube_count(shape[0]),
+        cubes_of_rows(shape[0]),
         CubeDim::new_1d(UNITS),
         x.into_tensor_arg(),
         gamma.into_tensor_arg(),
@@ -76,7 +77,7 @@ pub(in crate::kernels) fn launch_add(
     let types = [element(delta.dtype), element(dtype)];
     add_rms_norm_kernel::launch(
         &client,
-        cube_count(shape[0]),
+        cubes_of_rows(shape[0]),
         CubeDim::new_1d(UNITS),
         x.into_tensor_arg(),
         delta.into_tensor_arg(),
@@ -87,21 +88,6 @@ pub(in crate::kernels) fn launch_add(
         types,
     );
     (sum, output)
-}
-
-/// A cube per row: one axis has room for some of them only.
-fn cube_count(rows: usize) -> CubeCount {
-    let along = rows.min(MOST_CUBES);
-    CubeCount::Static(along as u32, rows.div_ceil(along) as u32, 1)
-}
-
-/// Cubes along one axis.
-const MOST_CUBES: usize = 65_535;
-
-/// The row of this cube.
-#[cube]
-fn row() -> usize {
-    CUBE_POS_Y as usize * CUBE_COUNT_X as usize + CUBE_POS_X as usize
 }
 
 /// What a row is multiplied with, from the squares that each unit has added up.

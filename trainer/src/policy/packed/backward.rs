@@ -8,7 +8,7 @@ use rlvr_backends::kernels::{
     matmul, prefix_attention_backward, rms_norm_backward, rotate_back, swiglu_backward,
 };
 
-use super::{BlockTrace, Frame, PackedTokens, Products, Trace, gamma, norm, weight};
+use super::{BlockTrace, Frame, PackedTokens, Products, Trace, gamma, norm_operand, weight};
 use crate::policy::attention::Attention;
 use crate::policy::decoder::{Block, Decoder};
 
@@ -94,9 +94,7 @@ impl Block {
             grad_queries = gradients.heads(&attention.q_norm, raw_queries, grad_queries, frame);
             grad_keys = gradients.heads(&attention.k_norm, raw_keys, grad_keys, frame);
         }
-        let normed = frame
-            .precision
-            .operand(norm(&self.input_layernorm, input.clone()));
+        let normed = norm_operand(&self.input_layernorm, input.clone(), frame.precision);
         let grad_normed = gradients.linear(&attention.q_proj, normed.clone(), grad_queries)
             + gradients.linear(&attention.k_proj, normed.clone(), grad_keys)
             + gradients.linear(&attention.v_proj, normed, parts.values);
@@ -113,11 +111,13 @@ impl Block {
         gradients: &mut Gradients,
     ) -> Tensor<2> {
         let (mlp, precision) = (&self.mlp, gradients.precision);
-        let grad_inner = gradients.input(&mlp.down_proj, grad.clone());
+        gradients.bias(&mlp.down_proj, &grad);
+        let rounded = precision.operand(grad.clone());
+        let grad_inner = gradients.input(&mlp.down_proj, rounded.clone());
         let [gate, up] = [gate, up].map(|x| precision.result(x));
         let parts = swiglu_backward(gate, up, grad_inner);
-        gradients.weights(&mlp.down_proj, parts.value, grad.clone());
-        let normed = precision.operand(norm(&self.post_attention_layernorm, middle.clone()));
+        gradients.weights(&mlp.down_proj, parts.value, rounded);
+        let normed = norm_operand(&self.post_attention_layernorm, middle.clone(), precision);
         let grad_normed = gradients.linear(&mlp.gate_proj, normed.clone(), parts.gate)
             + gradients.linear(&mlp.up_proj, normed, parts.up);
         gradients.norm(&self.post_attention_layernorm, middle, grad_normed) + grad
@@ -134,6 +134,9 @@ struct Gradients {
 impl Gradients {
     /// `x`: `[L, in]`, `grad`: `[L, out]`.
     fn linear(&mut self, linear: &Linear, x: Tensor<2>, grad: Tensor<2>) -> Tensor<2> {
+        self.bias(linear, &grad);
+        // Once for both products.
+        let grad = self.precision.operand(grad);
         self.weights(linear, x, grad.clone());
         self.input(linear, grad)
     }
@@ -144,11 +147,15 @@ impl Gradients {
         matmul(grad, weight, self.precision)
     }
 
-    fn weights(&mut self, linear: &Linear, x: Tensor<2>, grad: Tensor<2>) {
+    /// The sum in 32 bits, of what was not rounded.
+    fn bias(&mut self, linear: &Linear, grad: &Tensor<2>) {
         if let Some(bias) = &linear.bias {
             let sum: Tensor<1> = grad.clone().sum_dim(0).squeeze_dim(0);
             self.found.register(bias.id, sum);
         }
+    }
+
+    fn weights(&mut self, linear: &Linear, x: Tensor<2>, grad: Tensor<2>) {
         let sum = matmul(x.transpose(), grad, self.precision);
         self.found.register(linear.weight.id, sum);
     }

@@ -14,7 +14,8 @@ mod backward;
 use burn::nn::{Linear, RmsNorm};
 use burn::tensor::{Int, Tensor};
 use rlvr_backends::kernels::{
-    Heads, PrefixSpans, PromptSpan, Rotation, matmul, prefix_attention, rms_norm, rotate, swiglu,
+    Heads, PrefixSpans, PromptSpan, Rotation, matmul, prefix_attention, rms_norm, rms_norm_operand,
+    rotate_operand, swiglu,
 };
 use rlvr_backends::{Precision, RowLayout};
 
@@ -214,7 +215,7 @@ impl Block {
     /// `[L, D]` to `[L, D]`.
     fn packed(&self, x: Tensor<2>, frame: &Frame<'_>) -> (Tensor<2>, Products) {
         let (attention, precision) = (&self.self_attn, frame.precision);
-        let normed = precision.operand(norm(&self.input_layernorm, x.clone()));
+        let normed = norm_operand(&self.input_layernorm, x.clone(), precision);
         let raw_queries = linear(&attention.q_proj, normed.clone(), precision);
         let raw_keys = linear(&attention.k_proj, normed.clone(), precision);
         let values = precision.operand(linear(&attention.v_proj, normed, precision));
@@ -222,7 +223,7 @@ impl Block {
         let raw = has_norm.then(|| (raw_queries.clone(), raw_keys.clone()));
         let rotated = |norm, raw| {
             let normed = head_norm(norm, raw, frame.heads.width);
-            precision.operand(rotate(normed, frame.rotation))
+            rotate_operand(normed, frame.rotation, precision)
         };
         let queries = rotated(&attention.q_norm, raw_queries);
         let keys = rotated(&attention.k_norm, raw_keys);
@@ -236,7 +237,7 @@ impl Block {
         );
         let attended = precision.operand(attended);
         let middle = linear(&attention.o_proj, attended.clone(), precision) + x;
-        let normed = precision.operand(norm(&self.post_attention_layernorm, middle.clone()));
+        let normed = norm_operand(&self.post_attention_layernorm, middle.clone(), precision);
         let gate = linear(&self.mlp.gate_proj, normed.clone(), precision);
         let up = linear(&self.mlp.up_proj, normed, precision);
         let inner = swiglu(gate.clone(), up.clone());
@@ -259,6 +260,11 @@ impl Block {
 /// Norm of every row, `[N, D]`, not recorded.
 pub(super) fn norm(norm: &RmsNorm, x: Tensor<2>) -> Tensor<2> {
     rms_norm(x, gamma(norm), norm.epsilon)
+}
+
+/// As [`norm`], as an operand.
+pub(super) fn norm_operand(norm: &RmsNorm, x: Tensor<2>, precision: Precision) -> Tensor<2> {
+    rms_norm_operand(x, gamma(norm), norm.epsilon, precision)
 }
 
 /// Norm of every head of `width` columns; passes through if there is none.

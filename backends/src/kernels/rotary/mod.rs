@@ -1,7 +1,11 @@
 //! Rotary positions on packed rows, forwards and backwards.
 
+#[cfg(feature = "cube")]
+pub(super) mod cube;
+
 use burn::tensor::Tensor;
 use rayon::prelude::*;
+use rlvr_core::Precision;
 
 use super::host::{Values, tensor};
 use super::lanes::{wide, work};
@@ -32,7 +36,18 @@ pub struct Rotation {
 /// # Panics
 /// If L differs or the rows are not whole heads.
 pub fn rotate(x: Tensor<2>, rotation: &Rotation) -> Tensor<2> {
-    turn(x, rotation, 1.0)
+    turn(x, rotation, 1.0, Precision::F32)
+}
+
+/// As [`rotate`], as an operand of products in `precision`.
+///
+/// # Shapes
+/// - as [`rotate`]
+///
+/// # Panics
+/// As [`rotate`].
+pub fn rotate_operand(x: Tensor<2>, rotation: &Rotation, precision: Precision) -> Tensor<2> {
+    turn(x, rotation, 1.0, precision)
 }
 
 /// Turns every head back, which is the transpose of [`rotate`] and so its gradient.
@@ -43,10 +58,10 @@ pub fn rotate(x: Tensor<2>, rotation: &Rotation) -> Tensor<2> {
 /// # Panics
 /// As [`rotate`].
 pub fn rotate_back(grad: Tensor<2>, rotation: &Rotation) -> Tensor<2> {
-    turn(grad, rotation, -1.0)
+    turn(grad, rotation, -1.0, Precision::F32)
 }
 
-fn turn(x: Tensor<2>, rotation: &Rotation, sign: f32) -> Tensor<2> {
+fn turn(x: Tensor<2>, rotation: &Rotation, sign: f32, precision: Precision) -> Tensor<2> {
     let [rows, columns] = x.dims();
     let [angles, width] = rotation.cos.dims();
     assert_eq!(angles, rows, "rotate: one angle per row [L]");
@@ -55,13 +70,17 @@ fn turn(x: Tensor<2>, rotation: &Rotation, sign: f32) -> Tensor<2> {
         0,
         "rotate: rows of whole heads [heads * K]"
     );
+    #[cfg(feature = "cube")]
+    if cube::has_kernel(&x) {
+        return cube::turn(x, rotation, sign, precision.dtype());
+    }
     let operands = (
         Values::of(&x),
         Values::of(&rotation.cos),
         Values::of(&rotation.sin),
     );
     let (Some(values), Some(cos), Some(sin)) = operands else {
-        return portable(x, rotation, sign);
+        return precision.operand(portable(x, rotation, sign));
     };
     let turned = kernel(
         values.slice(),
@@ -70,7 +89,7 @@ fn turn(x: Tensor<2>, rotation: &Rotation, sign: f32) -> Tensor<2> {
         width,
         sign,
     );
-    tensor(turned, [rows, columns], &x.device())
+    precision.operand(tensor(turned, [rows, columns], &x.device()))
 }
 
 fn portable(x: Tensor<2>, rotation: &Rotation, sign: f32) -> Tensor<2> {
