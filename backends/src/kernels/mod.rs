@@ -11,8 +11,9 @@
 //!
 //! | operation | devices with a kernel |
 //! | --- | --- |
-//! | `swiglu`, `rotate`, `prefix_attention`, their gradients, that of `rms_norm`, `token_scores`, `token_entropies`, `matmul`, `matmul_add`, `project`, `adamw`, `add`, `scale`, `sum_of_squares` | `cpu` |
-//! | `rms_norm`, `decode_attention` | `cpu`, CubeCL (CUDA and wgpu) |
+//! | `swiglu`, `prefix_attention`, their gradients, that of `rms_norm`, `token_scores`, `token_entropies`, `matmul`, `matmul_add`, `project`, `adamw`, `add`, `scale`, `sum_of_squares` | `cpu` |
+//! | `rms_norm`, `rotate` and its gradient, `decode_attention` | `cpu`, CubeCL (CUDA and wgpu) |
+//! | weights of `prefix_attention` and their gradient, between products of Burn's, `DecodeState` | CubeCL |
 //! | `add_rms_norm`, `swiglu_operand`, `draw` | CubeCL |
 //!
 //! The kernels for the CPU are Rust, those for the others are CubeCL: one source that is compiled on

@@ -12,8 +12,12 @@ use crate::kernels::cube::rows::{cubes_of_rows, row};
 use crate::kernels::cube::sums::{largest, total};
 use crate::kernels::cube::{FusedOps, element, in_rows};
 
-/// Units of a cube.
-const UNITS: u32 = 128;
+/// Units of a cube: as many as share out the columns of a row, a few for each, within what every
+/// device has.
+fn units(columns: usize) -> u32 {
+    const COLUMNS: usize = 4;
+    (columns / COLUMNS).next_power_of_two().clamp(32, 128) as u32
+}
 
 /// Below every score.
 const LEAST: f32 = -1e30;
@@ -58,16 +62,18 @@ pub(in crate::kernels) fn launch(
 ) -> CubeTensor {
     let (scores, lengths) = (in_rows(scores), in_rows(lengths));
     let output = empty_like(&scores);
+    let units = units(scores.shape()[3]);
     let types = [element(scores.dtype), element(lengths.dtype)];
     probs_kernel::launch(
         &scores.client.clone(),
         cubes_of_rows(num_rows(&scores)),
-        CubeDim::new_1d(UNITS),
+        CubeDim::new_1d(units),
         scores.into_tensor_arg(),
         lengths.into_tensor_arg(),
         output.clone().into_tensor_arg(),
         group,
         scale,
+        units as usize,
         types,
     );
     output
@@ -83,6 +89,7 @@ pub(in crate::kernels) fn launch_backward(
 ) -> (CubeTensor, CubeTensor) {
     let [scores, d_probs, lengths] = [scores, d_probs, lengths].map(in_rows);
     let (probs, d_scores) = (empty_like(&scores), empty_like(&scores));
+    let units = units(scores.shape()[3]);
     let types = [
         element(scores.dtype),
         element(d_probs.dtype),
@@ -91,7 +98,7 @@ pub(in crate::kernels) fn launch_backward(
     backward_kernel::launch(
         &scores.client.clone(),
         cubes_of_rows(num_rows(&scores)),
-        CubeDim::new_1d(UNITS),
+        CubeDim::new_1d(units),
         scores.into_tensor_arg(),
         d_probs.into_tensor_arg(),
         lengths.into_tensor_arg(),
@@ -99,6 +106,7 @@ pub(in crate::kernels) fn launch_backward(
         d_scores.clone().into_tensor_arg(),
         group,
         scale,
+        units as usize,
         types,
     );
     (probs, d_scores)
@@ -173,7 +181,7 @@ fn most<S: Float>(
     while index < count(seen) {
         let score = f32::cast_from(scores[from + column(seen, index)]) * scale;
         most = max(most, score);
-        index += comptime!(UNITS as usize);
+        index += CUBE_DIM_X as usize;
     }
     largest(most, shared)
 }
@@ -185,13 +193,13 @@ fn probs_kernel<S: Float, I: Int>(
     output: &mut Tensor<S>, // [n, Hkv, g T, S]
     group: u32,
     scale: f32,
+    #[comptime] units: usize,
     #[define(S, I)] _types: [ElemType; 2],
 ) {
     let row = row();
     if row >= scores.shape(0) * scores.shape(1) * scores.shape(2) {
         terminate!();
     }
-    let units = comptime!(UNITS as usize);
     let mut shared = Shared::<[f32]>::new_slice(units);
     let seen = seen::<S, I>(row, scores, lengths, group);
     let from = start(&seen, scores.stride(0), scores.stride(1), scores.stride(2));
@@ -226,13 +234,13 @@ fn backward_kernel<S: Float, D: Float, I: Int>(
     d_scores: &mut Tensor<S>, // [n, Hkv, g T, S]
     group: u32,
     scale: f32,
+    #[comptime] units: usize,
     #[define(S, D, I)] _types: [ElemType; 3],
 ) {
     let row = row();
     if row >= scores.shape(0) * scores.shape(1) * scores.shape(2) {
         terminate!();
     }
-    let units = comptime!(UNITS as usize);
     let mut shared = Shared::<[f32]>::new_slice(units);
     let seen = seen::<S, I>(row, scores, lengths, group);
     let (from, d_from) = (
