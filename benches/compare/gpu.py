@@ -129,6 +129,8 @@ def compare(given, clock, found, shape):
             secs = prefill["median_secs"] + decode["median_secs"]
             show(f"{name}: prefill", prefill, None)
             show(f"{name}: decode", decode, None)
+            if given.backend == "cuda" and not decode["num_replayed"]:
+                print(f"{name}: no decode step was recorded, `trainer bench` says why", flush=True)
             whole = {
                 "first_secs": prefill["first_secs"] + decode["first_secs"],
                 "median_secs": secs,

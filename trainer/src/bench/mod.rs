@@ -65,6 +65,8 @@ pub struct Measured {
     pub num_units: u64,
     /// Forward passes of a decode, 1 elsewhere.
     pub num_passes: u64,
+    /// Those of them that were replays of a recorded one.
+    pub num_replayed: u64,
     /// The first run, in which kernels are prepared.
     pub first_secs: f64,
     /// The runs after it.
@@ -113,11 +115,11 @@ pub fn optimizer_settings() -> OptimizerSettings {
 }
 
 impl Bench {
-    /// Completes every prompt of the load: prefill and decode, apart.
+    /// Completes every prompt of the load: prefill and decode, apart, and what the engine warns of.
     ///
     /// # Errors
     /// If the engine fails.
-    pub fn rollouts(&self, load: Load) -> Result<[Measured; 2], Failure> {
+    pub fn rollouts(&self, load: Load) -> Result<([Measured; 2], Option<String>), Failure> {
         let engine = self.engine(load);
         let requests = requests(
             self.policy.config().vocab_size,
@@ -150,7 +152,7 @@ impl Bench {
             .collect();
         let decode = self.measured("decode", load, decode_secs, &steps);
         let stats = runs[0];
-        Ok([
+        let measured = [
             Measured {
                 num_units: stats.prefill_tokens,
                 ..prefill
@@ -159,9 +161,11 @@ impl Bench {
                 // The first token of a completion comes of its prefill.
                 num_units: stats.decode_tokens - (load.num_prompts * load.group) as u64,
                 num_passes: stats.decode_steps,
+                num_replayed: stats.replayed_steps,
                 ..decode
             },
-        ])
+        ];
+        Ok((measured, engine.warning()))
     }
 
     /// Forward and backward pass of one micro-batch, and with it the optimizer's step if that is
@@ -236,6 +240,7 @@ impl Bench {
             load,
             num_units: 0,
             num_passes: 1,
+            num_replayed: 0,
             first_secs,
             secs,
             floor_secs: self.peaks.as_ref().map(floor),
@@ -290,7 +295,8 @@ mod tests {
 
     #[test]
     fn all_completions_run_together_and_to_their_end() {
-        let [prefill, decode] = bench().rollouts(LOAD).unwrap();
+        let ([prefill, decode], warning) = bench().rollouts(LOAD).unwrap();
+        assert_eq!(warning, None);
         assert_eq!((prefill.num_units, prefill.num_passes), (40, 1));
         assert_eq!((decode.num_units, decode.num_passes), (6 * 6, 6));
         for found in [prefill, decode] {
@@ -319,6 +325,7 @@ mod tests {
             load: LOAD,
             num_units: 12,
             num_passes: 1,
+            num_replayed: 0,
             first_secs: 100.0,
             secs: vec![5.0, 1.0, 3.0],
             floor_secs: Some(1.5),

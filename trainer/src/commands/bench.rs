@@ -58,8 +58,12 @@ pub fn run(args: &BenchArgs, out: &mut dyn Write) -> Result<(), Failure> {
     let (bench, header) = open(args)?;
     write_header(&header, args.json, out)?;
     for load in rollouts {
-        for found in bench.rollouts(load)? {
+        let (rollouts, warning) = bench.rollouts(load)?;
+        for found in rollouts {
             write_line(&found, args.json, out)?;
+        }
+        if let Some(warning) = warning {
+            eprintln!("warning: {warning}");
         }
     }
     if let Some(load) = update {

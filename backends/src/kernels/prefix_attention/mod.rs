@@ -3,7 +3,8 @@
 //! The completions of one prompt attend to a single copy of its keys and values, so a prompt goes
 //! through the model once however many completions it has. No row is padding, and rows of
 //! different prompts or different completions never meet: attention goes segment by segment, or, in
-//! Burn's operations, by batches of segments that are padded for the moment ([`portable`]).
+//! Burn's operations, by batches of segments that are padded for the moment ([`portable`]), between
+//! whose products CubeCL devices have kernels ([`weights`]).
 //!
 //! Query heads that share a key head (Ainslie et al., "GQA", 2023, arXiv:2305.13245) are folded
 //! into the row axis, so keys and values are not repeated.
@@ -79,8 +80,14 @@ impl<'a> PrefixSpans<'a> {
         }
     }
 
-    fn batches(&self) -> &Batches {
-        let new = || Batches::new(self.spans, self.heads, MOST_SCORES, &self.device);
+    fn batches(&self, precision: Precision) -> &Batches {
+        // In the bytes of five f32 for each score, which is what `attention_bytes` counts, kernels keep
+        // four numbers of two bytes.
+        let most_scores = match (weights::has_kernel(&self.device), precision) {
+            (true, Precision::Bf16) => MOST_SCORES * 5 / 2,
+            _ => MOST_SCORES,
+        };
+        let new = || Batches::new(self.spans, self.heads, most_scores, &self.device);
         self.batches.get_or_init(new)
     }
 }
@@ -117,7 +124,12 @@ pub fn prefix_attention(
     check(&queries, &keys, &values, spans.spans, heads);
     let operands = (Values::of(&queries), Values::of(&keys), Values::of(&values));
     let (Precision::F32, (Some(q), Some(k), Some(v))) = (precision, operands) else {
-        return portable::forward([queries, keys, values], spans.batches(), heads, precision);
+        return portable::forward(
+            [queries, keys, values],
+            spans.batches(precision),
+            heads,
+            precision,
+        );
     };
     let inputs = kernel::Inputs {
         queries: q.slice(),
@@ -162,7 +174,7 @@ pub fn prefix_attention_backward(
     );
     let (Precision::F32, (Some(q), Some(k), Some(v), Some(g))) = (precision, operands) else {
         let inputs = [queries, keys, values];
-        return portable::backward(inputs, grad, spans.batches(), heads, precision);
+        return portable::backward(inputs, grad, spans.batches(precision), heads, precision);
     };
     let inputs = kernel::Inputs {
         queries: q.slice(),

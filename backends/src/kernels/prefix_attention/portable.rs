@@ -118,7 +118,7 @@ impl<'a> Operands<'a> {
             ])
             .swap_dims(1, 2)
         };
-        let is_fused = weights::has_kernel(queries);
+        let is_fused = weights::has_kernel(&queries.device());
         let queries = precision.operand(queries.clone().select(0, batch.rows.clone()));
         let queries = match is_fused {
             true => fold(queries, batch.count, heads),
