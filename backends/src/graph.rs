@@ -17,6 +17,9 @@ use burn::tensor::Device;
 use burn::tensor::{Int, Tensor};
 use thiserror::Error;
 
+#[cfg(feature = "cuda")]
+use crate::sentence::device_sentence;
+
 /// A recording failed, or a replay.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 #[error("{0}")]
@@ -93,7 +96,7 @@ impl Drop for Preparation {
 
 #[cfg(feature = "cuda")]
 fn said(error: ExecutionError) -> GraphError {
-    GraphError(error.to_string())
+    GraphError(device_sentence(&error.to_string()))
 }
 
 #[cfg(feature = "cuda")]

@@ -19,6 +19,8 @@ pub(crate) struct Settings {
     pub(crate) log: Option<PathBuf>,
     /// Whether it hears of every launch too.
     pub(crate) traces: bool,
+    /// Whether streams refuse to capture.
+    pub(crate) refuses_capture: bool,
     /// Launches after which kernels are launched and not run.
     pub(crate) idle_after: usize,
 }
@@ -41,6 +43,7 @@ pub(crate) fn settings() -> &'static Settings {
         nvrtc: text("CUDA_EMULATOR_NVRTC").map(PathBuf::from),
         log: text("CUDA_EMULATOR_LOG").map(PathBuf::from),
         traces: text("CUDA_EMULATOR_TRACE").is_some(),
+        refuses_capture: text("CUDA_EMULATOR_NO_CAPTURE").is_some(),
         idle_after: number("CUDA_EMULATOR_IDLE_AFTER", usize::MAX),
     })
 }

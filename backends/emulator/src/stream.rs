@@ -166,6 +166,9 @@ pub unsafe extern "C" fn cuStreamBeginCapture_v2(
     queue: CUstream,
     _mode: CUstreamCaptureMode,
 ) -> CUresult {
+    if settings().refuses_capture {
+        return CUresult::CUDA_ERROR_NOT_SUPPORTED;
+    }
     match unsafe { stream(queue) } {
         Some(stream) if stream.captured.is_none() => {
             stream.captured = Some(Vec::new());
