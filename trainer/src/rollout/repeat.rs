@@ -52,9 +52,8 @@ impl Recordings {
         let reason = reason.clone();
         *outcome = Outcome::Told;
         Some(format!(
-            "decode steps are launched kernel by kernel from now on, which is slower and changes no \
-             completion: their launches could not be recorded ({reason}); with \
-             rollout.record_steps=false it is not tried"
+            "decode steps are launched kernel by kernel from now on, which is slower: their launches \
+             could not be recorded ({reason}); with rollout.record_steps=false it is not tried"
         ))
     }
 
