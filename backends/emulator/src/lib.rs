@@ -10,9 +10,10 @@
 //!
 //! What it shows: that every kernel a run launches compiles and computes, that sizes, bindings,
 //! element types, synchronisation and the order of copies are right, how much device memory a run
-//! allocates, and what happens when there is no more. What it does not show: the time of a device, the accuracy
-//! of the device's own `exp` and its like, races between the threads of a block, and everything of
-//! the parts that are not written here (tensor memory accelerator, clusters, several devices).
+//! allocates, and what happens when there is no more. What it does not show: the time of a device, the
+//! accuracy of the device's own `exp` and its like, races between the threads of a block, and
+//! everything of the parts that are not written here (tensor memory accelerator, clusters, several
+//! devices).
 //!
 //! Environment variables, all optional:
 //!

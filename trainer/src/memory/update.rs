@@ -157,6 +157,7 @@ mod tests {
         let expected = with_kernel + 1000 * scores - 1000 * gate;
         assert_eq!(update_bytes(&shape, &config), expected);
     }
+
     /// A product of matrices `[n, k]` and `[k, m]` holds two parts of each operand, and three results
     /// before they are one.
     #[test]

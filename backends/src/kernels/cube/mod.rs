@@ -15,7 +15,7 @@ use burn_cubecl::kernel::into_contiguous;
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::ir::ElemType;
 
-use super::decode_state::cube::{Edited, launch_advance, launch_begin};
+use super::decode_state::cube::{launch_advance, launch_begin};
 use super::prefix_attention::{Heads, weights};
 use super::{decode_attention, draw, rms_norm, rotary, swiglu};
 
@@ -280,13 +280,7 @@ impl FusedOps for CubeBackend {
         FloatTensor<Self>,
         FloatTensor<Self>,
     ) {
-        let edited = Edited {
-            tokens,
-            spans,
-            uniform,
-        };
-        let (edited, uniforms) = launch_begin([given, numbers], edited, uniforms);
-        (edited.tokens, edited.spans, edited.uniform, uniforms)
+        launch_begin([given, numbers], [tokens, spans, uniform, uniforms]).into()
     }
 
     fn advance_rows(
@@ -302,12 +296,6 @@ impl FusedOps for CubeBackend {
         FloatTensor<Self>,
         FloatTensor<Self>,
     ) {
-        let edited = Edited {
-            tokens,
-            spans,
-            uniform,
-        };
-        let (edited, draws) = launch_advance([drawn, uniforms], edited, draws);
-        (edited.tokens, edited.spans, edited.uniform, draws)
+        launch_advance([drawn, uniforms], [tokens, spans, uniform, draws]).into()
     }
 }

@@ -122,74 +122,57 @@ impl OnDevice {
     }
 }
 
-/// Tensors that both kernels write.
-pub(in crate::kernels) struct Edited {
-    pub(in crate::kernels) tokens: CubeTensor,
-    pub(in crate::kernels) spans: CubeTensor,
-    pub(in crate::kernels) uniform: CubeTensor,
-}
-
-impl Edited {
-    fn sole(self) -> Self {
-        Self {
-            tokens: sole(self.tokens),
-            spans: sole(self.spans),
-            uniform: sole(self.uniform),
-        }
-    }
-}
-
 /// Cubes for so many rows.
 fn cubes(rows: usize) -> CubeCount {
     CubeCount::Static((rows as u32).div_ceil(UNITS), 1, 1)
 }
 
-/// Writes what is given; `uniforms` too.
+/// Writes what is given into tokens, spans, the next number and all numbers.
 pub(in crate::kernels) fn launch_begin(
-    [given, numbers]: [CubeTensor; 2],
-    edited: Edited,
-    uniforms: CubeTensor,
-) -> (Edited, CubeTensor) {
-    let (given, numbers) = (in_rows(given), in_rows(numbers));
-    let (edited, uniforms) = (edited.sole(), sole(uniforms));
-    let dtype = element(edited.tokens.dtype);
+    read: [CubeTensor; 2],
+    edited: [CubeTensor; 4],
+) -> [CubeTensor; 4] {
+    let [given, numbers] = read.map(in_rows);
+    let edited = edited.map(sole);
+    let [tokens, spans, uniform, uniforms] = edited.clone();
+    let dtype = element(tokens.dtype);
     begin_kernel::launch(
         &given.client.clone(),
         cubes(given.meta.shape()[0]),
         CubeDim::new_1d(UNITS),
         given.into_tensor_arg(),
         numbers.into_tensor_arg(),
-        edited.tokens.clone().into_tensor_arg(),
-        edited.spans.clone().into_tensor_arg(),
-        edited.uniform.clone().into_tensor_arg(),
-        uniforms.clone().into_tensor_arg(),
+        tokens.into_tensor_arg(),
+        spans.into_tensor_arg(),
+        uniform.into_tensor_arg(),
+        uniforms.into_tensor_arg(),
         dtype,
     );
-    (edited, uniforms)
+    edited
 }
 
-/// Writes what was drawn, and what the next step begins with.
+/// Writes what the next step begins with into tokens, spans and its number, and what was drawn.
 pub(in crate::kernels) fn launch_advance(
-    [drawn, uniforms]: [CubeTensor; 2],
-    edited: Edited,
-    draws: CubeTensor,
-) -> (Edited, CubeTensor) {
-    let (drawn, uniforms) = (in_rows(drawn), in_rows(uniforms));
-    let (edited, draws) = (edited.sole(), sole(draws));
-    let dtype = element(edited.tokens.dtype);
+    read: [CubeTensor; 2],
+    edited: [CubeTensor; 4],
+) -> [CubeTensor; 4] {
+    let [drawn, uniforms] = read.map(in_rows);
+    let edited = edited.map(sole);
+    let [tokens, spans, uniform, draws] = edited.clone();
+    let dtype = element(tokens.dtype);
     advance_kernel::launch(
         &drawn.client.clone(),
         cubes(drawn.meta.shape()[0]),
         CubeDim::new_1d(UNITS),
         drawn.into_tensor_arg(),
         uniforms.into_tensor_arg(),
-        edited.tokens.clone().into_tensor_arg(),
-        edited.spans.clone().into_tensor_arg(),
-        edited.uniform.clone().into_tensor_arg(),
-        draws.clone().into_tensor_arg(),
+        tokens.into_tensor_arg(),
+        spans.into_tensor_arg(),
+        uniform.into_tensor_arg(),
+        draws.into_tensor_arg(),
         dtype,
     );
-    (edited, draws)
+    edited
 }
 
 #[cube(launch)]

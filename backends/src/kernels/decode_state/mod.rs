@@ -17,7 +17,7 @@ use super::prefix_attention::Heads;
 use crate::graph::Storage;
 
 /// What the first of some steps begins with.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct FirstRows {
     /// `[R]`: the last token of each row.
     pub tokens: Vec<u32>,
@@ -65,11 +65,7 @@ impl DecodeState {
             #[cfg(feature = "cube")]
             true => Place::Device(Box::new(cube::OnDevice::new(num_rows, most_steps, device))),
             _ => Place::Host(Box::new(OnHost {
-                first: FirstRows {
-                    tokens: Vec::new(),
-                    spans: Vec::new(),
-                    uniforms: Vec::new(),
-                },
+                first: FirstRows::default(),
                 device: device.clone(),
                 drawn: Vec::new(),
             })),
