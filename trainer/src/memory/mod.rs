@@ -130,7 +130,9 @@ fn sampling_bytes(shape: &RunShape<'_>, config: &RunConfig, num_slots: usize) ->
 
 /// Whether launches of decode steps are recorded, as far as the configuration says.
 fn records_steps(config: &RunConfig) -> bool {
-    config.backend.kind == BackendKind::Cuda && config.rollout.record_steps
+    let rollout = &config.rollout;
+    let draws_on_device = rollout.sampling.is_device(false) && rollout.repetition_penalty == 1.0;
+    config.backend.kind == BackendKind::Cuda && rollout.record_steps && draws_on_device
 }
 
 /// Whether attention holds scores: the kernel that does not is the CPU's, for f32.
@@ -252,8 +254,12 @@ mod tests {
         assert_eq!(bytes(&config), recorded);
         config.rollout.num_workers = 2;
         assert_eq!(bytes(&config), recorded);
-        config.rollout.num_workers = 1;
+        config.rollout.sampling = SamplingPlace::Host;
+        let drawn_on_host = bytes(&config);
         config.rollout.record_steps = false;
+        assert_eq!(bytes(&config), drawn_on_host);
+        config.rollout.sampling = SamplingPlace::Auto;
+        config.rollout.num_workers = 1;
         assert_eq!(
             bytes(&config),
             without + 1000 + 3 * 4000 + 6 * 64 * 48 * F32

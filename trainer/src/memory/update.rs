@@ -192,6 +192,7 @@ mod tests {
         assert!(counted > scores);
         assert_eq!(more(&model, &config), 4 * head as u64);
     }
+
     /// Of SmolLM2 in bf16: rows of 576 values have gaps, of 256 bytes in f32 and 384 in bf16, and so
     /// have those of its 192 keys; those of 1536 and of its logits have none.
     #[test]

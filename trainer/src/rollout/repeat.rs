@@ -265,11 +265,9 @@ impl Recording {
 
 /// True if both draw the same tokens with the same log-probs and entropies.
 fn is_same(found: &Drawn, expected: &Drawn) -> bool {
-    let pairs = found.iter().flatten().zip(expected.iter().flatten());
+    let mut pairs = found.iter().flatten().zip(expected.iter().flatten());
     let is_close = |a: f32, b: f32| (a - b).abs() <= MOST_DIFFERENCE || a.to_bits() == b.to_bits();
-    pairs
-        .into_iter()
-        .all(|(a, b)| a[0] == b[0] && is_close(a[1], b[1]) && is_close(a[2], b[2]))
+    pairs.all(|(a, b)| a[0] == b[0] && is_close(a[1], b[1]) && is_close(a[2], b[2]))
 }
 
 fn failed(reason: &str) -> RolloutError {

@@ -305,7 +305,7 @@ fn bucket(num_rows: usize) -> usize {
 }
 
 /// Rows where steps are recorded: all slots, or a half, a quarter or an eighth of them. A recording is
-/// made for each, which costs as much as some twenty replays; rows in vain cost less than that.
+/// made for each, and rows in vain cost a replay little: fewer sizes than of [`bucket`].
 fn part(num_rows: usize, slots: usize) -> usize {
     let parts = [8, 4, 2].map(|part| slots.div_ceil(part));
     parts
