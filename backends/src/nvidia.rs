@@ -12,6 +12,13 @@ pub(crate) struct Nvidia {
     pub(crate) memory_bytes: Option<(u64, u64)>,
 }
 
+/// 10 times the major version of the card's compute capability, and the minor one.
+#[cfg(feature = "cuda")]
+pub(crate) fn compute_capability(device: &burn::tensor::Device) -> Option<u32> {
+    let identity = device.identity()?;
+    identity.fingerprint.strip_prefix("ptx_sm")?.parse().ok()
+}
+
 /// Asks for the card at a PCI address; `None` where the tool is missing or refuses.
 #[cfg(feature = "cuda")]
 pub(crate) fn ask(pci_address: &str) -> Option<Nvidia> {

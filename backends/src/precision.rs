@@ -57,11 +57,7 @@ fn rounds_f32_products(kind: BackendKind, device: &Device) -> bool {
     if kind != BackendKind::Cuda {
         return false;
     }
-    let capability = device.identity().and_then(|identity| {
-        let number = identity.fingerprint.strip_prefix("ptx_sm")?;
-        number.parse::<u32>().ok()
-    });
-    capability.is_some_and(|capability| capability >= 80)
+    crate::nvidia::compute_capability(device).is_some_and(|capability| capability >= 80)
 }
 
 #[cfg(not(feature = "cuda"))]

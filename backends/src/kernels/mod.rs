@@ -13,6 +13,7 @@
 //! | --- | --- |
 //! | `swiglu`, `prefix_attention`, their gradients, that of `rms_norm`, `token_scores`, `token_entropies`, `matmul`, `matmul_add`, `project`, `adamw`, `add`, `scale`, `sum_of_squares` | `cpu` |
 //! | `rms_norm`, `rotate` and its gradient, `decode_attention` | `cpu`, CubeCL (CUDA and wgpu) |
+//! | `prefix_attention` and its gradient in bf16 | CUDA with tensor cores |
 //! | weights of `prefix_attention` and their gradient, between products of Burn's, `DecodeState` | CubeCL |
 //! | `add_rms_norm`, `swiglu_operand`, `draw` | CubeCL |
 //!
@@ -51,8 +52,8 @@ pub use gradients::{add, scale, sum_of_squares};
 pub use index::MASKED;
 pub use matmul::{matmul, matmul_add};
 pub use prefix_attention::{
-    AttentionGradients, Heads, PrefixSpans, PromptSpan, attention_bytes, prefix_attention,
-    prefix_attention_backward,
+    AttentionGradients, Heads, PrefixSpans, PromptSpan, attention_bytes, holds_scores,
+    prefix_attention, prefix_attention_backward,
 };
 pub use project::{Projection, project, project_raw};
 pub use rms_norm::{add_rms_norm, rms_norm, rms_norm_backward, rms_norm_operand};

@@ -3,7 +3,7 @@
 mod budget;
 mod update;
 
-use rlvr_backends::kernels::draw_bytes;
+use rlvr_backends::kernels::{draw_bytes, holds_scores};
 use rlvr_backends::{BackendKind, Precision, RowLayout};
 
 use crate::config::RunConfig;
@@ -135,11 +135,6 @@ fn records_steps(config: &RunConfig) -> bool {
     config.backend.kind == BackendKind::Cuda && rollout.record_steps && draws_on_device
 }
 
-/// Whether attention holds scores: the kernel that does not is the CPU's, for f32.
-fn holds_scores(config: &RunConfig, precision: Precision) -> bool {
-    config.backend.kind != BackendKind::Cpu || precision != Precision::F32
-}
-
 /// What training, evaluations and the report ask of the cache.
 fn demands(shape: &RunShape<'_>, config: &RunConfig) -> Vec<Demand> {
     let of = |groups| {
@@ -166,7 +161,7 @@ pub fn run_memory(shape: &RunShape<'_>, config: &RunConfig) -> Result<RunMemory,
     let (model, precision) = (shape.model, shape.precision);
     let attention = AttentionPath {
         precision,
-        holds_scores: holds_scores(config, precision),
+        holds_scores: holds_scores(config.backend.kind, precision, model.heads()),
         layout: shape.layout,
     };
     let rollout = match records_steps(config) {
@@ -295,8 +290,8 @@ mod tests {
         // Transposed, all but the last of a block have rows of 576, and so has the head.
         let copy = 30 * (576 + 2 * 192 + 576 + 2 * 1536) * 384 + 49_152 * 384;
         assert_eq!(apart.rollout.copy_bytes, dense.rollout.copy_bytes + copy);
-        // Four vectors, 20 columns of scores, keys and values.
-        let prefill = 2048 * (4 * 256 + 5 * 9 * 48 + 30 * 2 * 128);
+        // Four vectors, keys and values.
+        let prefill = 2048 * (4 * 256 + 30 * 2 * 128);
         let found = apart.rollout.prefill_bytes - dense.rollout.prefill_bytes;
         assert_eq!(found, prefill);
         // A cache has none, and neither have logits.

@@ -1,9 +1,9 @@
 //! What an update needs.
 
 use rlvr_backends::Precision;
-use rlvr_backends::kernels::attention_bytes;
+use rlvr_backends::kernels::{attention_bytes, holds_scores};
 
-use super::{F32, RunShape, holds_scores};
+use super::{F32, RunShape};
 use crate::config::RunConfig;
 use crate::policy::packed::Keep;
 use crate::rollout::memory::weights_bytes;
@@ -47,7 +47,7 @@ pub(super) fn update_bytes(shape: &RunShape<'_>, config: &RunConfig) -> u64 {
     let rounded = rounded_bytes(shape, rows, logits);
     let logits = shape.with_gaps(logits, model.vocab_size);
     let (scores, gate) = (head + 2 * logits + rounded.head, gate + rounded.block);
-    let attention = match holds_scores(config, precision) {
+    let attention = match holds_scores(config.backend.kind, precision, model.heads()) {
         true => {
             let columns = shape.longest(config);
             let bytes = attention_bytes(rows as usize, columns, model.heads());
@@ -225,9 +225,8 @@ mod tests {
         let kept = 30 * (2 * 256 + 2 * 384 + 2 * 128) + 256;
         let start = rows * kept + head + rows * 2 * 256 + products(rows);
         assert_eq!(gaps(rows as usize), weights + start);
-        // Of few the gradients: with the work of a block, and scores of 50 columns.
-        let scores = 5 * 300 * 9 * 56;
-        let end = weights + head + 300 * 8 * 256 + products(300) + scores;
+        // Of few the gradients, with the work of a block.
+        let end = weights + head + 300 * 8 * 256 + products(300);
         assert_eq!(gaps(300), weights + end);
     }
 }

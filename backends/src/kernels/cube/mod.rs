@@ -16,7 +16,7 @@ use burn_cubecl::tensor::CubeTensor;
 use cubecl::ir::ElemType;
 
 use super::decode_state::cube::{launch_advance, launch_begin};
-use super::prefix_attention::{Heads, weights};
+use super::prefix_attention::{Heads, flash, weights};
 use super::{decode_attention, draw, rms_norm, rotary, swiglu};
 
 /// True if kernels of CubeCL run on `device`.
@@ -128,6 +128,35 @@ pub trait FusedOps: Backend {
         group: u32,
         scale: f32,
     ) -> (FloatTensor<Self>, FloatTensor<Self>);
+
+    /// As [`flash::forward`], with the tables of a layout.
+    #[fusion(meta = |queries, _, _, _, _, _, _| queries.clone())]
+    fn flash_attention(
+        queries: FloatTensor<Self>,
+        keys: FloatTensor<Self>,
+        values: FloatTensor<Self>,
+        rows: IntTensor<Self>,
+        tiles: IntTensor<Self>,
+        heads: Heads,
+        scale: f32,
+    ) -> FloatTensor<Self>;
+
+    /// Gradients of queries, keys and values, as [`flash::backward`].
+    #[allow(clippy::too_many_arguments)] // each tensor has to be one
+    #[fusion(meta = |queries, keys, values, _, _, _, _, _| {
+        let float = |it: &TensorSpec| TensorSpec::new(it.shape.clone(), DType::F32);
+        (float(queries), float(keys), float(values))
+    })]
+    fn flash_attention_backward(
+        queries: FloatTensor<Self>,
+        keys: FloatTensor<Self>,
+        values: FloatTensor<Self>,
+        grad: FloatTensor<Self>,
+        rows: IntTensor<Self>,
+        tiles: IntTensor<Self>,
+        heads: Heads,
+        scale: f32,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
 
     /// As [`rotary::cube::turn`], with a result of type `dtype`.
     #[fusion(meta = |x, _, _, _, dtype| TensorSpec::new(x.shape.clone(), *dtype))]
@@ -255,6 +284,32 @@ impl FusedOps for CubeBackend {
         scale: f32,
     ) -> (FloatTensor<Self>, FloatTensor<Self>) {
         weights::cube::launch_backward(scores, d_probs, lengths, group, scale)
+    }
+
+    fn flash_attention(
+        queries: FloatTensor<Self>,
+        keys: FloatTensor<Self>,
+        values: FloatTensor<Self>,
+        rows: IntTensor<Self>,
+        tiles: IntTensor<Self>,
+        heads: Heads,
+        scale: f32,
+    ) -> FloatTensor<Self> {
+        flash::launch([queries, keys, values], [rows, tiles], heads, scale)
+    }
+
+    fn flash_attention_backward(
+        queries: FloatTensor<Self>,
+        keys: FloatTensor<Self>,
+        values: FloatTensor<Self>,
+        grad: FloatTensor<Self>,
+        rows: IntTensor<Self>,
+        tiles: IntTensor<Self>,
+        heads: Heads,
+        scale: f32,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+        let inputs = [queries, keys, values];
+        flash::launch_backward(inputs, grad, [rows, tiles], heads, scale)
     }
 
     fn turn(

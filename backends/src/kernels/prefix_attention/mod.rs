@@ -2,14 +2,17 @@
 //!
 //! The completions of one prompt attend to a single copy of its keys and values, so a prompt goes
 //! through the model once however many completions it has. No row is padding, and rows of
-//! different prompts or different completions never meet: attention goes segment by segment, or, in
-//! Burn's operations, by batches of segments that are padded for the moment ([`portable`]), between
-//! whose products CubeCL devices have kernels ([`weights`]).
+//! different prompts or different completions never meet: attention goes segment by segment on a CPU
+//! ([`kernel`]), tile by tile on tensor cores of CUDA devices ([`flash`]), and elsewhere, in Burn's
+//! operations, by batches of segments that are padded for the moment ([`portable`]), between whose
+//! products CubeCL devices have kernels ([`weights`]).
 //!
 //! Query heads that share a key head (Ainslie et al., "GQA", 2023, arXiv:2305.13245) are folded
 //! into the row axis, so keys and values are not repeated.
 
 mod batches;
+#[cfg(feature = "cube")]
+pub(in crate::kernels) mod flash;
 mod kernel;
 mod portable;
 pub(in crate::kernels) mod weights;
@@ -20,6 +23,7 @@ use burn::tensor::{Device, Tensor};
 use rlvr_core::Precision;
 
 use super::host::{Values, tensor};
+use crate::BackendKind;
 use batches::{Batches, MOST_SCORES};
 pub use portable::attention_bytes;
 
@@ -59,6 +63,29 @@ pub struct Heads {
     pub width: usize,
 }
 
+/// Columns, and rows, of what tensor cores multiply at once.
+const WHOLE_PRODUCT: usize = 16;
+
+/// The widest head whose tiles fit into the shared memory of every device with tensor cores for bf16.
+const MOST_WIDTH: usize = 128;
+
+impl Heads {
+    /// True if kernels of tiles take them.
+    fn fit_tiles(&self) -> bool {
+        self.width.is_multiple_of(WHOLE_PRODUCT) && self.width <= MOST_WIDTH
+    }
+}
+
+/// True if [`prefix_attention`] holds scores ([`attention_bytes`]): not on a CPU in f32, nor in bf16 on
+/// CUDA, where kernels go through them by tiles.
+pub fn holds_scores(kind: BackendKind, precision: Precision, heads: Heads) -> bool {
+    match (kind, precision) {
+        (BackendKind::Cpu, Precision::F32) => false,
+        (BackendKind::Cuda, Precision::Bf16) => !heads.fit_tiles(),
+        _ => true,
+    }
+}
+
 /// Spans of a packed batch, prepared once for all blocks and both directions.
 #[derive(Debug)]
 pub struct PrefixSpans<'a> {
@@ -67,6 +94,9 @@ pub struct PrefixSpans<'a> {
     device: Device,
     /// What the portable path goes by, made when it is first asked for.
     batches: OnceCell<Batches>,
+    /// What kernels of tiles go by, likewise.
+    #[cfg(feature = "cube")]
+    layout: OnceCell<flash::Layout>,
 }
 
 impl<'a> PrefixSpans<'a> {
@@ -77,17 +107,22 @@ impl<'a> PrefixSpans<'a> {
             heads,
             device: device.clone(),
             batches: OnceCell::new(),
+            #[cfg(feature = "cube")]
+            layout: OnceCell::new(),
         }
     }
 
-    fn batches(&self, precision: Precision) -> &Batches {
-        // In the bytes of five f32 for each score, which is what `attention_bytes` counts, kernels keep
-        // four numbers of two bytes.
-        let most_scores = match (weights::has_kernel(&self.device), precision) {
-            (true, Precision::Bf16) => MOST_SCORES * 5 / 2,
-            _ => MOST_SCORES,
-        };
-        let new = || Batches::new(self.spans, self.heads, most_scores, &self.device);
+    /// Tables for kernels of tiles, where there are such kernels.
+    #[cfg(feature = "cube")]
+    fn layout(&self, precision: Precision) -> Option<&flash::Layout> {
+        flash::has_kernel(&self.device, precision, self.heads).then(|| {
+            let new = || flash::Layout::new(self.spans, &self.device);
+            self.layout.get_or_init(new)
+        })
+    }
+
+    fn batches(&self) -> &Batches {
+        let new = || Batches::new(self.spans, self.heads, MOST_SCORES, &self.device);
         self.batches.get_or_init(new)
     }
 }
@@ -122,14 +157,13 @@ pub fn prefix_attention(
     precision: Precision,
 ) -> Tensor<2> {
     check(&queries, &keys, &values, spans.spans, heads);
+    #[cfg(feature = "cube")]
+    if let Some(layout) = spans.layout(precision) {
+        return flash::forward([queries, keys, values], layout, heads);
+    }
     let operands = (Values::of(&queries), Values::of(&keys), Values::of(&values));
     let (Precision::F32, (Some(q), Some(k), Some(v))) = (precision, operands) else {
-        return portable::forward(
-            [queries, keys, values],
-            spans.batches(precision),
-            heads,
-            precision,
-        );
+        return portable::forward([queries, keys, values], spans.batches(), heads, precision);
     };
     let inputs = kernel::Inputs {
         queries: q.slice(),
@@ -166,6 +200,10 @@ pub fn prefix_attention_backward(
     precision: Precision,
 ) -> AttentionGradients {
     check(&queries, &keys, &values, spans.spans, heads);
+    #[cfg(feature = "cube")]
+    if let Some(layout) = spans.layout(precision) {
+        return flash::backward([queries, keys, values], grad, layout, heads);
+    }
     let operands = (
         Values::of(&queries),
         Values::of(&keys),
@@ -174,7 +212,7 @@ pub fn prefix_attention_backward(
     );
     let (Precision::F32, (Some(q), Some(k), Some(v), Some(g))) = (precision, operands) else {
         let inputs = [queries, keys, values];
-        return portable::backward(inputs, grad, spans.batches(precision), heads, precision);
+        return portable::backward(inputs, grad, spans.batches(), heads, precision);
     };
     let inputs = kernel::Inputs {
         queries: q.slice(),
@@ -337,6 +375,22 @@ mod tests {
             assert_eq!(stored[part], half[part]);
             assert_ne!(half[part], exact[part]);
         }
+    }
+
+    #[test]
+    fn scores_are_held_where_no_kernel_goes_through_them() {
+        let heads = |width| Heads { width, ..HEADS };
+        let holds = |kind, precision, width| holds_scores(kind, precision, heads(width));
+        assert!(!holds(BackendKind::Cpu, Precision::F32, 24));
+        assert!(holds(BackendKind::Cpu, Precision::Bf16, 64));
+        for width in [16, 64, 80, 128] {
+            assert!(!holds(BackendKind::Cuda, Precision::Bf16, width));
+        }
+        for width in [24, 256] {
+            assert!(holds(BackendKind::Cuda, Precision::Bf16, width));
+        }
+        assert!(holds(BackendKind::Cuda, Precision::F32Split, 64));
+        assert!(holds(BackendKind::Wgpu, Precision::F32, 64));
     }
 
     #[test]
