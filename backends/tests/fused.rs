@@ -6,7 +6,8 @@ use burn::tensor::{Device, Tensor, TensorData};
 use rlvr_backends::kernels::{
     DecodeRows, DecodeState, Drawing, Filters, FirstRows, Heads, KvPanels, NO_TOKEN, PrefixSpans,
     Projected, PromptSpan, Rotation, RowSpan, add_rms_norm, decode_attention, draw,
-    prefix_attention, prefix_attention_backward, rms_norm, rotate, rotate_back, swiglu_operand,
+    prefix_attention, prefix_attention_backward, rms_norm, rms_norm_backward, rotate, rotate_back,
+    sum_of_squares, swiglu, swiglu_backward, swiglu_operand,
 };
 use rlvr_backends::{BackendError, BackendKind, Precision, PrecisionChoice, compiled, device};
 
@@ -257,7 +258,8 @@ fn the_turn_is_that_of_the_cpu() {
             let on = |device: &Device| {
                 let rotation = angles(rows, width, device);
                 let x = noise([rows, heads * width], 1, device) * 3.0;
-                [rotate(x.clone(), &rotation), rotate_back(x, &rotation)].map(values)
+                let back = rotate_back(x.clone(), &rotation, Precision::F32);
+                [rotate(x, &rotation), back].map(values)
             };
             for (found, expected) in on(device).iter().zip(&on(&Device::flex())) {
                 let what = format!("{rows} x {heads} x {width}");
@@ -358,16 +360,75 @@ fn the_norm_is_that_of_the_cpu() {
     });
 }
 
+/// The precisions of operands that the device has, and what their rounding may make of a value.
+fn precisions(device: &Device) -> Vec<(Precision, f32)> {
+    let has_bf16 = device.supports_dtype(burn::tensor::FloatDType::BF16);
+    let mut found = vec![(Precision::F32, 1e-6)];
+    found.extend(has_bf16.then_some((Precision::Bf16, 4e-3)));
+    found
+}
+
 #[test]
-fn the_gate_is_that_of_the_cpu() {
+fn the_gate_and_its_gradients_are_those_of_the_cpu() {
     on_every_device(|kind, device| {
-        for [rows, width] in [[1, 2], [33, 3072]] {
-            let on = |device: &Device| {
-                let gate_up = noise([rows, width], 1, device) * 9.0;
-                values(swiglu_operand(gate_up, Precision::F32))
+        // With whole vectors and without.
+        for [rows, width] in [[1, 1], [70, 30], [33, 1536]] {
+            let on = |device: &Device, precision: Precision| {
+                let gate_up = noise([rows, 2 * width], 1, device) * 9.0;
+                let half = |first| gate_up.clone().narrow(1, first, width);
+                // What products left.
+                let part = |first| precision.operand(half(first));
+                let grad = precision.operand(noise([rows, width], 2, device));
+                let back = swiglu_backward(part(0), part(width), grad, precision);
+                let merged = swiglu_operand(precision.operand(gate_up.clone()), precision);
+                let apart = swiglu(part(0), part(width), precision);
+                [merged, apart, back.value, back.gate, back.up].map(values)
             };
-            let (found, expected) = (on(device), on(&Device::flex()));
-            assert_close(kind, &format!("{rows} x {width}"), &found, &expected, 1e-6);
+            for (precision, tolerance) in precisions(device) {
+                let (found, expected) = (on(device, precision), on(&Device::flex(), precision));
+                for (part, (found, expected)) in found.iter().zip(&expected).enumerate() {
+                    let what = format!("{rows} x {width} in {precision}, part {part}");
+                    assert_close(kind, &what, found, expected, tolerance);
+                }
+            }
+        }
+    });
+}
+
+#[test]
+fn the_gradient_of_the_norm_is_that_of_the_cpu() {
+    on_every_device(|kind, device| {
+        for [rows, width] in [[1, 3], [21, 576], [9000, 24], [5, 4096]] {
+            let on = |device: &Device| {
+                let gamma = noise([1, width], 2, device).squeeze_dim(0) + 1.5;
+                let (x, grad) = (
+                    noise([rows, width], 1, device),
+                    noise([rows, width], 3, device),
+                );
+                let (x, gamma) = rms_norm_backward(x, gamma, 1e-5, grad);
+                [values(x), values(gamma)]
+            };
+            for (found, expected) in on(device).iter().zip(&on(&Device::flex())) {
+                let what = format!("{rows} x {width}");
+                assert_close(kind, &what, found, expected, 1e-5);
+            }
+        }
+    });
+}
+
+#[test]
+fn squares_add_up_as_on_the_cpu() {
+    on_every_device(|kind, device| {
+        let sum =
+            |parts: Tensor<1>| values(parts).iter().map(|&x| f64::from(x)).sum::<f64>() as f32;
+        for [rows, width] in [[1, 1], [3, 30], [576, 1536]] {
+            let on = |device: &Device| {
+                let matrix = noise([rows, width], 1, device);
+                let vector: Tensor<1> = noise([1, width], 2, device).squeeze_dim(0);
+                [sum(sum_of_squares(&matrix)), sum(sum_of_squares(&vector))]
+            };
+            let what = format!("{rows} x {width}");
+            assert_close(kind, &what, &on(device), &on(&Device::flex()), 1e-6);
         }
     });
 }

@@ -40,9 +40,14 @@ pub fn scale<const D: usize>(a: Tensor<D>, factor: f32) -> Tensor<D> {
     a
 }
 
-/// `sum_i a_i^2`, `[1]`. On the CPU the order of the sum depends on the shape alone.
+/// Numbers that add up to `sum_i a_i^2`: one, or a few where a kernel leaves the rest of the sum to
+/// whoever reads them. The order of the sum depends on the shape alone.
 pub fn sum_of_squares<const D: usize>(a: &Tensor<D>) -> Tensor<1> {
     let Some(values) = Values::of(a) else {
+        #[cfg(feature = "cube")]
+        if super::cube::is_cube(&a.device()) {
+            return super::cube::squares::parts(a);
+        }
         // The last axis first: on Mesa's llvmpipe the sum of one row of 2^18 ones or more was seen
         // to be 262,132, with no error.
         return a.clone().square().sum_dim(D - 1).sum();

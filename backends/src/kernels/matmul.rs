@@ -18,9 +18,17 @@ use super::product::{add_product, fresh_product};
 /// # Panics
 /// If k differs.
 pub fn matmul(a: Tensor<2>, b: Tensor<2>, precision: Precision) -> Tensor<2> {
+    precision.result(matmul_raw(a, b, precision))
+}
+
+/// As [`matmul`], as the device leaves it, in the type of an operand: for what reads either.
+///
+/// # Panics
+/// As [`matmul`].
+pub fn matmul_raw(a: Tensor<2>, b: Tensor<2>, precision: Precision) -> Tensor<2> {
     assert_eq!(a.dims()[1], b.dims()[0], "matmul: inner axes [k]");
     if precision != Precision::F32 {
-        return precision.matmul(a, b);
+        return precision.product(a, b);
     }
     match (Strided::of(&a), Strided::of(&b)) {
         (Some(left), Some(right)) => {

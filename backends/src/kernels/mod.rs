@@ -50,7 +50,7 @@ pub use decode_state::{DecodeState, FirstRows};
 pub use draw::{Drawing, Filters, NO_TOKEN, RESOLUTION, VOCAB_LIMIT, draw, draw_bytes};
 pub use gradients::{add, scale, sum_of_squares};
 pub use index::MASKED;
-pub use matmul::{matmul, matmul_add};
+pub use matmul::{matmul, matmul_add, matmul_raw};
 pub use prefix_attention::{
     AttentionGradients, Heads, PrefixSpans, PromptSpan, attention_bytes, holds_scores,
     prefix_attention, prefix_attention_backward,

@@ -211,7 +211,7 @@ impl DecodeBlock {
         let gated = match &self.inner {
             Projections::Apart(parts) => {
                 let [gate, up] = project(normed, parts.each_ref(), precision);
-                swiglu(gate, up)
+                swiglu(gate, up, precision)
             }
             Projections::Together(both) => {
                 swiglu_operand(project_raw(normed, both, precision), precision)

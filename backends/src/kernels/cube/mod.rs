@@ -4,6 +4,7 @@
 //! of its own lazily, as one stream that it fuses, and these methods put ours into that stream.
 
 pub(super) mod rows;
+pub(super) mod squares;
 pub(super) mod sums;
 
 use burn::backend::fusion::custom::TensorSpec;
@@ -86,9 +87,46 @@ pub trait FusedOps: Backend {
         dtype: DType,
     ) -> (FloatTensor<Self>, FloatTensor<Self>);
 
-    /// As [`super::swiglu::swiglu_operand`], with a result of type `dtype`.
-    #[fusion(meta = |gate_up, dtype| TensorSpec::new(half(&gate_up.shape), *dtype))]
-    fn swiglu(gate_up: FloatTensor<Self>, dtype: DType) -> FloatTensor<Self>;
+    /// As [`rms_norm::cube::launch_backward`].
+    #[fusion(meta = |x, gamma, _, _, strips| {
+        let parts = [*strips, gamma.shape[0]];
+        (x.clone(), TensorSpec::new(parts.into(), DType::F32))
+    })]
+    fn rms_norm_backward(
+        x: FloatTensor<Self>,
+        gamma: FloatTensor<Self>,
+        grad: FloatTensor<Self>,
+        eps: f32,
+        strips: usize,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>);
+
+    /// As [`squares::parts`].
+    #[fusion(dtype = DType::F32, shape = [cubes].into())]
+    fn squares(a: FloatTensor<Self>, cubes: usize) -> FloatTensor<Self>;
+
+    /// As [`swiglu::cube::launch`].
+    #[fusion(meta = |gate, _, up_start, dtype| {
+        let shape = [gate.shape[0], gate.shape[1] - up_start];
+        TensorSpec::new(shape.into(), *dtype)
+    })]
+    fn swiglu(
+        gate: FloatTensor<Self>,
+        up: FloatTensor<Self>,
+        up_start: usize,
+        dtype: DType,
+    ) -> FloatTensor<Self>;
+
+    /// Value and gradients of gate and up, as [`super::swiglu::swiglu_backward`], of type `dtype`.
+    #[fusion(meta = |gate, _, _, dtype| {
+        let like = || TensorSpec::new(gate.shape.clone(), *dtype);
+        (like(), like(), like())
+    })]
+    fn swiglu_backward(
+        gate: FloatTensor<Self>,
+        up: FloatTensor<Self>,
+        grad: FloatTensor<Self>,
+        dtype: DType,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
 
     /// As [`super::decode_attention::decode_attention`]: what is attended, and the edited keys and
     /// values.
@@ -145,7 +183,7 @@ pub trait FusedOps: Backend {
     #[allow(clippy::too_many_arguments)] // each tensor has to be one
     #[fusion(meta = |queries, keys, values, _, _, _, _, _| {
         let float = |it: &TensorSpec| TensorSpec::new(it.shape.clone(), DType::F32);
-        (float(queries), float(keys), float(values))
+        (float(queries), float(keys), values.clone())
     })]
     fn flash_attention_backward(
         queries: FloatTensor<Self>,
@@ -205,10 +243,6 @@ pub trait FusedOps: Backend {
     );
 }
 
-fn half(shape: &Shape) -> Shape {
-    [shape[0], shape[1] / 2].into()
-}
-
 fn rows_of_three(logits: &Shape) -> Shape {
     [logits[0], 3].into()
 }
@@ -242,8 +276,36 @@ impl FusedOps for CubeBackend {
         rms_norm::cube::launch_add(x, delta, gamma, eps, dtype)
     }
 
-    fn swiglu(gate_up: FloatTensor<Self>, dtype: DType) -> FloatTensor<Self> {
-        swiglu::cube::launch(gate_up, dtype)
+    fn rms_norm_backward(
+        x: FloatTensor<Self>,
+        gamma: FloatTensor<Self>,
+        grad: FloatTensor<Self>,
+        eps: f32,
+        strips: usize,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        rms_norm::cube::launch_backward(x, gamma, grad, eps, strips)
+    }
+
+    fn squares(a: FloatTensor<Self>, cubes: usize) -> FloatTensor<Self> {
+        squares::launch(a, cubes)
+    }
+
+    fn swiglu(
+        gate: FloatTensor<Self>,
+        up: FloatTensor<Self>,
+        up_start: usize,
+        dtype: DType,
+    ) -> FloatTensor<Self> {
+        swiglu::cube::launch(gate, up, up_start, dtype)
+    }
+
+    fn swiglu_backward(
+        gate: FloatTensor<Self>,
+        up: FloatTensor<Self>,
+        grad: FloatTensor<Self>,
+        dtype: DType,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+        swiglu::cube::launch_backward([gate, up, grad], dtype)
     }
 
     fn decode_attention(

@@ -134,7 +134,7 @@ pub struct AttentionGradients {
     pub queries: Tensor<2>,
     /// With respect to the keys, `[L, Hkv * K]`.
     pub keys: Tensor<2>,
-    /// With respect to the values, `[L, Hkv * K]`.
+    /// With respect to the values, `[L, Hkv * K]`; f32 as the others, or an operand.
     pub values: Tensor<2>,
 }
 
@@ -144,7 +144,7 @@ pub struct AttentionGradients {
 ///
 /// # Shapes
 /// - `queries`: `[L, Hkv * g * K]`, rotated; `keys`, `values`: `[L, Hkv * K]`, keys rotated
-/// - output: `[L, Hkv * g * K]`
+/// - output: `[L, Hkv * g * K]`, f32 or an operand
 ///
 /// # Panics
 /// If the spans do not cover the rows, or the columns are not whole heads.
@@ -186,7 +186,7 @@ pub fn prefix_attention(
 /// Keys and values of a prompt sum over its own rows and all its completions, in this order.
 ///
 /// # Shapes
-/// - `grad`: `[L, Hkv * g * K]`; others as in [`prefix_attention`]
+/// - `grad`: `[L, Hkv * g * K]`, f32 or an operand; others as in [`prefix_attention`]
 ///
 /// # Panics
 /// As [`prefix_attention`].
@@ -204,6 +204,7 @@ pub fn prefix_attention_backward(
     if let Some(layout) = spans.layout(precision) {
         return flash::backward([queries, keys, values], grad, layout, heads);
     }
+    let grad = precision.result(grad);
     let operands = (
         Values::of(&queries),
         Values::of(&keys),

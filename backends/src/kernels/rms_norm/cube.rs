@@ -1,4 +1,5 @@
-//! The norm as one CubeCL kernel, a cube per row; Burn's operations are three launches.
+//! The norm as one CubeCL kernel, a cube per row; Burn's operations are three launches. Its gradient as
+//! one too, a cube for a strip of rows, with a sum over the strips behind it for that of `gamma`.
 
 use burn::backend::{Dispatch, TensorMetadata};
 use burn::tensor::{DType, Tensor as Rows};
@@ -88,6 +89,121 @@ pub(in crate::kernels) fn launch_add(
         types,
     );
     (sum, output)
+}
+
+/// Rows of a strip at least, and strips at most unless rows are many.
+const STRIP: usize = 8;
+const MOST_STRIPS: usize = 1024;
+
+/// Columns of which a unit keeps the gradient of `gamma`.
+const MOST_COLUMNS: usize = 64;
+
+/// True if each unit can keep its columns.
+pub(super) fn has_backward_kernel(x: &Rows<2>) -> bool {
+    has_kernel(x) && x.dims()[1] <= MOST_COLUMNS * UNITS as usize
+}
+
+pub(super) fn backward(x: Rows<2>, gamma: Rows<1>, eps: f64, grad: Rows<2>) -> (Rows<2>, Rows<1>) {
+    let strips = strips(x.dims()[0]);
+    let (grad_x, parts) = Dispatch::rms_norm_backward(
+        x.into_dispatch(),
+        gamma.into_dispatch(),
+        grad.into_dispatch(),
+        eps as f32,
+        strips,
+    );
+    let parts: Rows<2> = Rows::from_dispatch(parts);
+    (Rows::from_dispatch(grad_x), parts.sum_dim(0).squeeze_dim(0))
+}
+
+/// Strips of so many rows.
+fn strips(rows: usize) -> usize {
+    rows.div_ceil(STRIP).min(MOST_STRIPS)
+}
+
+/// Gradient of `x`, and the part of each strip in that of `gamma`, `[strips, D]`.
+pub(in crate::kernels) fn launch_backward(
+    x: CubeTensor,
+    gamma: CubeTensor,
+    grad: CubeTensor,
+    eps: f32,
+    strips: usize,
+) -> (CubeTensor, CubeTensor) {
+    let [x, gamma, grad] = [x, gamma, grad].map(in_rows);
+    let (client, device, shape) = (x.client.clone(), x.device.clone(), x.shape());
+    let empty = |shape| empty_device_dtype(client.clone(), device.clone(), shape, DType::F32);
+    let (grad_x, parts) = (empty(shape.clone()), empty([strips, shape[1]].into()));
+    backward_kernel::launch(
+        &client,
+        CubeCount::Static(strips as u32, 1, 1),
+        CubeDim::new_1d(UNITS),
+        x.into_tensor_arg(),
+        gamma.into_tensor_arg(),
+        grad.into_tensor_arg(),
+        grad_x.clone().into_tensor_arg(),
+        parts.clone().into_tensor_arg(),
+        eps,
+        shape[1].div_ceil(UNITS as usize),
+    );
+    (grad_x, parts)
+}
+
+#[cube(launch)]
+fn backward_kernel(
+    x: &Tensor<f32>,          // [N, D]
+    gamma: &Tensor<f32>,      // [D]
+    grad: &Tensor<f32>,       // [N, D]
+    grad_x: &mut Tensor<f32>, // [N, D]
+    parts: &mut Tensor<f32>,  // [strips, D]
+    eps: f32,
+    #[comptime] columns: usize,
+) {
+    let (unit, strip) = (UNIT_POS_X as usize, CUBE_POS_X as usize);
+    let width = x.shape(1);
+    let mut part = Array::<f32>::new(columns);
+    #[unroll]
+    for index in 0..columns {
+        part[index] = 0.0;
+    }
+    // A strip is every so-manieth row.
+    let mut row = strip;
+    while row < x.shape(0) {
+        let (start, grad_start) = (row * x.stride(0), row * grad.stride(0));
+        let mut squares = 0.0f32;
+        let mut along = 0.0f32;
+        #[unroll]
+        for index in 0..columns {
+            let place = index * comptime!(UNITS as usize) + unit;
+            if place < width {
+                let value = x[start + place];
+                squares += value * value;
+                along += value * grad[grad_start + place] * gamma[place];
+            }
+        }
+        let scale = inverse_rms(squares, width, eps);
+        let mut shared = Shared::<[f32]>::new_slice(comptime!(UNITS as usize));
+        let mean = total(along, &mut shared) / f32::cast_from(width as u32);
+        let back = mean * scale * scale;
+        let to = row * grad_x.stride(0);
+        #[unroll]
+        for index in 0..columns {
+            let place = index * comptime!(UNITS as usize) + unit;
+            if place < width {
+                let (value, slope) = (x[start + place], grad[grad_start + place]);
+                grad_x[to + place] = (slope * gamma[place] - value * back) * scale;
+                part[index] += slope * value * scale;
+            }
+        }
+        row += CUBE_COUNT_X as usize;
+    }
+    let to = strip * parts.stride(0);
+    #[unroll]
+    for index in 0..columns {
+        let place = index * comptime!(UNITS as usize) + unit;
+        if place < width {
+            parts[to + place] = part[index];
+        }
+    }
 }
 
 /// What a row is multiplied with, from the squares that each unit has added up.

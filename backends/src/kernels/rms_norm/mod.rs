@@ -104,6 +104,10 @@ pub fn rms_norm_backward(
 ) -> (Tensor<2>, Tensor<1>) {
     assert_eq!(x.dims()[1], gamma.dims()[0], "rms_norm: x and gamma [D]");
     assert_eq!(x.dims(), grad.dims(), "rms_norm: x and its gradient [N, D]");
+    #[cfg(feature = "cube")]
+    if cube::has_backward_kernel(&x) {
+        return cube::backward(x, gamma, eps, grad);
+    }
     let operands = (Values::of(&x), Values::of(&gamma), Values::of(&grad));
     let (Some(values), Some(scale), Some(slope)) = operands else {
         return portable_backward(x, gamma, eps, grad);

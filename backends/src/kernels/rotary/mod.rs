@@ -42,7 +42,7 @@ pub fn rotate(x: Tensor<2>, rotation: &Rotation) -> Tensor<2> {
 /// As [`rotate`], as an operand of products in `precision`.
 ///
 /// # Shapes
-/// - as [`rotate`]
+/// - as [`rotate`]; `x` may be in the type of an operand
 ///
 /// # Panics
 /// As [`rotate`].
@@ -50,15 +50,16 @@ pub fn rotate_operand(x: Tensor<2>, rotation: &Rotation, precision: Precision) -
     turn(x, rotation, 1.0, precision)
 }
 
-/// Turns every head back, which is the transpose of [`rotate`] and so its gradient.
+/// Turns every head back, which is the transpose of [`rotate`] and so its gradient, as an operand of
+/// products in `precision`.
 ///
 /// # Shapes
 /// - as [`rotate`]
 ///
 /// # Panics
 /// As [`rotate`].
-pub fn rotate_back(grad: Tensor<2>, rotation: &Rotation) -> Tensor<2> {
-    turn(grad, rotation, -1.0, Precision::F32)
+pub fn rotate_back(grad: Tensor<2>, rotation: &Rotation, precision: Precision) -> Tensor<2> {
+    turn(grad, rotation, -1.0, precision)
 }
 
 fn turn(x: Tensor<2>, rotation: &Rotation, sign: f32, precision: Precision) -> Tensor<2> {
@@ -74,6 +75,7 @@ fn turn(x: Tensor<2>, rotation: &Rotation, sign: f32, precision: Precision) -> T
     if cube::has_kernel(&x) {
         return cube::turn(x, rotation, sign, precision.dtype());
     }
+    let x = precision.result(x);
     let operands = (
         Values::of(&x),
         Values::of(&rotation.cos),
@@ -184,7 +186,8 @@ mod tests {
         let (x, rotation) = (noise([rows, 4 * width], 1), rotation(rows, width));
         let turned = values(rotate(x.clone(), &rotation));
         close(&turned, &values(portable(x.clone(), &rotation, 1.0)), 1e-6);
-        let back = rotate_back(rotate(x.clone(), &rotation), &rotation);
+        let turned_x = rotate(x.clone(), &rotation);
+        let back = rotate_back(turned_x, &rotation, Precision::F32);
         close(&values(back), &values(x.clone()), 1e-6);
         let back = portable(portable(x.clone(), &rotation, 1.0), &rotation, -1.0);
         close(&values(back), &values(x.clone()), 1e-6);

@@ -14,7 +14,7 @@ use super::lanes::{exp, wide, work};
 /// Values of one task of the kernel.
 const TASK: usize = 16_384;
 
-/// Gradients of [`swiglu`], and its value again, `[N, F]` each.
+/// Gradients of [`swiglu`], and its value again, as operands, `[N, F]` each.
 #[derive(Clone, Debug)]
 pub struct SwigluGradients {
     /// `silu(gate) * up`, for the gradient of the projection behind it.
@@ -25,21 +25,26 @@ pub struct SwigluGradients {
     pub up: Tensor<2>,
 }
 
-/// `silu(gate) * up`, with `silu(z) = z sigmoid(z)`.
+/// `silu(gate) * up`, with `silu(z) = z sigmoid(z)`, as an operand of products in `precision`.
 ///
 /// Shazeer, "GLU Variants Improve Transformer" (2020), arXiv:2002.05202.
 ///
 /// # Shapes
-/// - `gate`, `up`, output: `[N, F]`
+/// - `gate`, `up`: `[N, F]`, f32 or in the type of an operand; output: `[N, F]`
 ///
 /// # Panics
 /// If the shapes differ.
-pub fn swiglu(gate: Tensor<2>, up: Tensor<2>) -> Tensor<2> {
+pub fn swiglu(gate: Tensor<2>, up: Tensor<2>, precision: Precision) -> Tensor<2> {
     assert_eq!(gate.dims(), up.dims(), "swiglu: gate and up [N, F]");
-    match (Values::of(&gate), Values::of(&up)) {
+    #[cfg(feature = "cube")]
+    if cube::has_kernel(&gate) {
+        return cube::swiglu(gate, up, precision);
+    }
+    let [gate, up] = [gate, up].map(|x| precision.result(x));
+    precision.operand(match (Values::of(&gate), Values::of(&up)) {
         (Some(z), Some(u)) => tensor(kernel(z.slice(), u.slice()), gate.dims(), &gate.device()),
         _ => portable(gate, up),
-    }
+    })
 }
 
 /// As [`swiglu`], of gate and up side by side, as an operand of products in `precision`.
@@ -54,26 +59,44 @@ pub fn swiglu_operand(gate_up: Tensor<2>, precision: Precision) -> Tensor<2> {
     assert_eq!(width % 2, 0, "swiglu_operand: [N, 2 F]");
     #[cfg(feature = "cube")]
     if cube::has_kernel(&gate_up) {
-        return cube::swiglu(gate_up, precision);
+        return cube::swiglu_halves(gate_up, precision);
     }
-    let half = |first| precision.result(gate_up.clone().narrow(1, first, width / 2));
-    precision.operand(swiglu(half(0), half(width / 2)))
+    let half = |first| gate_up.clone().narrow(1, first, width / 2);
+    swiglu(half(0), half(width / 2), precision)
 }
 
-/// Gradients of a loss whose gradient with respect to [`swiglu`] is `grad`.
+/// Gradients of a loss whose gradient with respect to [`swiglu`] is `grad`, as operands of products in
+/// `precision`.
 ///
 /// ```text
 /// dup = grad silu(z),   dgate = grad up s (1 + z (1 - s)),   s = sigmoid(z), z = gate
 /// ```
 ///
 /// # Shapes
-/// - all: `[N, F]`
+/// - all: `[N, F]`; inputs f32 or in the type of an operand
 ///
 /// # Panics
 /// If the shapes differ.
-pub fn swiglu_backward(gate: Tensor<2>, up: Tensor<2>, grad: Tensor<2>) -> SwigluGradients {
+pub fn swiglu_backward(
+    gate: Tensor<2>,
+    up: Tensor<2>,
+    grad: Tensor<2>,
+    precision: Precision,
+) -> SwigluGradients {
     assert_eq!(gate.dims(), up.dims(), "swiglu: gate and up [N, F]");
     assert_eq!(gate.dims(), grad.dims(), "swiglu: gate and gradient [N, F]");
+    #[cfg(feature = "cube")]
+    if cube::has_kernel(&gate) {
+        return cube::backward([gate, up, grad], precision);
+    }
+    let [gate, up, grad] = [gate, up, grad].map(|x| precision.result(x));
+    let SwigluGradients { value, gate, up } = backward(gate, up, grad);
+    let [value, gate, up] = [value, gate, up].map(|x| precision.operand(x));
+    SwigluGradients { value, gate, up }
+}
+
+/// In 32 bits.
+fn backward(gate: Tensor<2>, up: Tensor<2>, grad: Tensor<2>) -> SwigluGradients {
     let operands = (Values::of(&gate), Values::of(&up), Values::of(&grad));
     let (Some(z), Some(u), Some(g)) = operands else {
         return portable_backward(gate, up, grad);
@@ -162,9 +185,10 @@ mod tests {
         let shape = [130, 137];
         let (gate, up, weight) = (noise(shape, 1) * 9.0, noise(shape, 2), noise(shape, 3));
         let (value, expected) = gradient([gate.clone(), up.clone()], &weight, |[z, u]| silu(z) * u);
-        close(&values(swiglu(gate.clone(), up.clone())), &value, 1e-6);
+        let found = swiglu(gate.clone(), up.clone(), Precision::F32);
+        close(&values(found), &value, 1e-6);
         close(&values(portable(gate.clone(), up.clone())), &value, 1e-6);
-        for backward in [swiglu_backward, portable_backward] {
+        for backward in [backward, portable_backward] {
             let found = backward(gate.clone(), up.clone(), weight.clone());
             close(&values(found.value), &value, 1e-6);
             close(&values(found.gate), &expected[0], 1e-6);

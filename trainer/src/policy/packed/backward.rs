@@ -5,7 +5,7 @@ use burn::optim::GradientsParams;
 use burn::tensor::{IndexingUpdateOp, Tensor};
 use rlvr_backends::Precision;
 use rlvr_backends::kernels::{
-    matmul, prefix_attention_backward, rms_norm_backward, rotate_back, swiglu_backward,
+    matmul, matmul_raw, prefix_attention_backward, rms_norm_backward, rotate_back, swiglu_backward,
 };
 
 use super::{BlockTrace, Frame, PackedTokens, Products, Trace, gamma, norm_operand, weight};
@@ -87,17 +87,25 @@ impl Block {
             frame.heads,
             frame.precision,
         );
-        let mut grad_queries = rotate_back(parts.queries, frame.rotation);
-        let mut grad_keys = rotate_back(parts.keys, frame.rotation);
         let attention: &Attention = &self.self_attn;
+        let turned = match kept.raw {
+            Some(_) => Precision::F32,
+            None => frame.precision,
+        };
+        let mut grad_queries = rotate_back(parts.queries, frame.rotation, turned);
+        let mut grad_keys = rotate_back(parts.keys, frame.rotation, turned);
         if let Some((raw_queries, raw_keys)) = kept.raw {
             grad_queries = gradients.heads(&attention.q_norm, raw_queries, grad_queries, frame);
             grad_keys = gradients.heads(&attention.k_norm, raw_keys, grad_keys, frame);
         }
         let normed = norm_operand(&self.input_layernorm, input.clone(), frame.precision);
-        let grad_normed = gradients.linear(&attention.q_proj, normed.clone(), grad_queries)
-            + gradients.linear(&attention.k_proj, normed.clone(), grad_keys)
-            + gradients.linear(&attention.v_proj, normed, parts.values);
+        let products = [
+            gradients.linear(&attention.q_proj, normed.clone(), grad_queries),
+            gradients.linear(&attention.k_proj, normed.clone(), grad_keys),
+            gradients.linear(&attention.v_proj, normed, parts.values),
+        ];
+        let [queries, keys, values] = products.map(|it| frame.precision.result(it));
+        let grad_normed = queries + keys + values;
         gradients.norm(&self.input_layernorm, input, grad_normed) + grad
     }
 
@@ -114,18 +122,22 @@ impl Block {
         gradients.bias(&mlp.down_proj, &grad);
         let rounded = precision.operand(grad.clone());
         let grad_inner = gradients.input(&mlp.down_proj, rounded.clone());
-        let [gate, up] = [gate, up].map(|x| precision.result(x));
-        let parts = swiglu_backward(gate, up, grad_inner);
+        let parts = swiglu_backward(gate, up, grad_inner, precision);
         gradients.weights(&mlp.down_proj, parts.value, rounded);
         let normed = norm_operand(&self.post_attention_layernorm, middle.clone(), precision);
-        let grad_normed = gradients.linear(&mlp.gate_proj, normed.clone(), parts.gate)
-            + gradients.linear(&mlp.up_proj, normed, parts.up);
+        let products = [
+            gradients.linear(&mlp.gate_proj, normed.clone(), parts.gate),
+            gradients.linear(&mlp.up_proj, normed, parts.up),
+        ];
+        let [gate, up] = products.map(|it| precision.result(it));
+        let grad_normed = gate + up;
         gradients.norm(&self.post_attention_layernorm, middle, grad_normed) + grad
     }
 }
 
 /// Collects the gradients of parameters on the way back; each method returns the gradient with
-/// respect to its layer's input.
+/// respect to its layer's input, that of a product as it was left. Gradients that are multiplied come
+/// in 32 bits or as operands.
 struct Gradients {
     found: GradientsParams,
     precision: Precision,
@@ -144,13 +156,14 @@ impl Gradients {
     /// The gradient with respect to the layer's input alone.
     fn input(&self, linear: &Linear, grad: Tensor<2>) -> Tensor<2> {
         let weight = weight(linear, self.precision).transpose();
-        matmul(grad, weight, self.precision)
+        matmul_raw(grad, weight, self.precision)
     }
 
-    /// The sum in 32 bits, of what was not rounded.
+    /// The sum in 32 bits.
     fn bias(&mut self, linear: &Linear, grad: &Tensor<2>) {
         if let Some(bias) = &linear.bias {
-            let sum: Tensor<1> = grad.clone().sum_dim(0).squeeze_dim(0);
+            let grad = self.precision.result(grad.clone());
+            let sum: Tensor<1> = grad.sum_dim(0).squeeze_dim(0);
             self.found.register(bias.id, sum);
         }
     }

@@ -14,8 +14,8 @@ mod backward;
 use burn::nn::{Linear, RmsNorm};
 use burn::tensor::{Int, Tensor};
 use rlvr_backends::kernels::{
-    Heads, PrefixSpans, PromptSpan, Rotation, matmul, prefix_attention, rms_norm, rms_norm_operand,
-    rotate_operand, swiglu,
+    Heads, PrefixSpans, PromptSpan, Rotation, matmul_raw, prefix_attention, rms_norm,
+    rms_norm_operand, rotate_operand, swiglu,
 };
 use rlvr_backends::{Precision, RowLayout};
 
@@ -216,10 +216,13 @@ impl Block {
     fn packed(&self, x: Tensor<2>, frame: &Frame<'_>) -> (Tensor<2>, Products) {
         let (attention, precision) = (&self.self_attn, frame.precision);
         let normed = norm_operand(&self.input_layernorm, x.clone(), precision);
-        let raw_queries = linear(&attention.q_proj, normed.clone(), precision);
-        let raw_keys = linear(&attention.k_proj, normed.clone(), precision);
-        let values = precision.operand(linear(&attention.v_proj, normed, precision));
+        let mut raw_queries = linear_raw(&attention.q_proj, normed.clone(), precision);
+        let mut raw_keys = linear_raw(&attention.k_proj, normed.clone(), precision);
+        let values = precision.operand(linear_raw(&attention.v_proj, normed, precision));
         let has_norm = attention.q_norm.is_some() || attention.k_norm.is_some();
+        if has_norm {
+            [raw_queries, raw_keys] = [raw_queries, raw_keys].map(|x| precision.result(x));
+        }
         let raw = has_norm.then(|| (raw_queries.clone(), raw_keys.clone()));
         let rotated = |norm, raw| {
             let normed = head_norm(norm, raw, frame.heads.width);
@@ -238,9 +241,9 @@ impl Block {
         let attended = precision.operand(attended);
         let middle = linear(&attention.o_proj, attended.clone(), precision) + x;
         let normed = norm_operand(&self.post_attention_layernorm, middle.clone(), precision);
-        let gate = linear(&self.mlp.gate_proj, normed.clone(), precision);
-        let up = linear(&self.mlp.up_proj, normed, precision);
-        let inner = swiglu(gate.clone(), up.clone());
+        let gate = linear_raw(&self.mlp.gate_proj, normed.clone(), precision);
+        let up = linear_raw(&self.mlp.up_proj, normed, precision);
+        let inner = swiglu(gate.clone(), up.clone(), precision);
         let output = linear(&self.mlp.down_proj, inner, precision) + middle.clone();
         let [gate, up] = [gate, up].map(|x| precision.operand(x));
         let products = Products {
@@ -275,9 +278,14 @@ pub(super) fn head_norm(norm: &Option<RmsNorm>, x: Tensor<2>, width: usize) -> T
 }
 
 fn linear(linear: &Linear, x: Tensor<2>, precision: Precision) -> Tensor<2> {
-    let product = matmul(x, weight(linear, precision), precision);
+    precision.result(linear_raw(linear, x, precision))
+}
+
+/// As [`linear`], as the product left it if there is no bias: for what reads f32 and operands.
+fn linear_raw(linear: &Linear, x: Tensor<2>, precision: Precision) -> Tensor<2> {
+    let product = matmul_raw(x, weight(linear, precision), precision);
     match &linear.bias {
-        Some(bias) => product + bias.val().inner().unsqueeze(),
+        Some(bias) => precision.result(product) + bias.val().inner().unsqueeze(),
         None => product,
     }
 }

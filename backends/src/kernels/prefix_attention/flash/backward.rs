@@ -3,7 +3,7 @@
 //! which goes over all rows that see them, so that nothing is added up between cubes.
 
 use burn::backend::TensorMetadata;
-use burn::tensor::{DType, Shape};
+use burn::tensor::{DType, Shape, bf16};
 use burn_cubecl::ops::numeric::empty_device_dtype;
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
@@ -20,7 +20,8 @@ use crate::kernels::cube::{element, in_rows};
 /// Keys, or queries, of an inner tile.
 const INNER: usize = 32;
 
-/// As [`super::super::prefix_attention_backward`], from operands in bf16.
+/// As [`super::super::prefix_attention_backward`], from operands in bf16; the gradient of the values is
+/// one too.
 pub(in crate::kernels) fn launch(
     inputs: [CubeTensor; 3],
     grad: CubeTensor,
@@ -32,11 +33,13 @@ pub(in crate::kernels) fn launch(
     let (grad, [rows, tiles]) = (in_pieces(grad), tables.map(in_rows));
     let (client, device) = (queries.client.clone(), queries.device.clone());
     let empty =
-        |shape: Shape| empty_device_dtype(client.clone(), device.clone(), shape, DType::F32);
+        |shape: Shape, dtype| empty_device_dtype(client.clone(), device.clone(), shape, dtype);
     let num_heads = heads.num_kv_heads * heads.group;
-    let d_queries = empty(queries.shape());
-    let (d_keys, d_values) = (empty(keys.shape()), empty(keys.shape()));
-    let [logs, along] = [0, 1].map(|_| empty([num_heads, queries.shape()[0]].into()));
+    let d_queries = empty(queries.shape(), DType::F32);
+    let d_keys = empty(keys.shape(), DType::F32);
+    let d_values = empty(values.shape(), DType::BF16);
+    let found = || empty([num_heads, queries.shape()[0]].into(), DType::F32);
+    let (logs, along) = (found(), found());
     let index = element(rows.dtype);
     let cubes = |heads: usize| CubeCount::Static(tiles.shape()[0] as u32, heads as u32, 1);
     queries_kernel::launch(
@@ -226,16 +229,16 @@ fn load_queries<I: Int>(
 
 #[cube(launch)]
 fn keys_kernel<I: Int>(
-    queries: &Tensor<Piece>,          // [L, Hkv g K]
-    keys: &Tensor<Piece>,             // [L, Hkv K]
-    values: &Tensor<Piece>,           // [L, Hkv K]
-    grad: &Tensor<Piece>,             // [L, Hkv g K]
-    rows: &Tensor<I>,                 // [L, 3]
-    tiles: &Tensor<I>,                // [ceil(L / TILE), 4]
-    logs: &Tensor<f32>,               // [Hkv g, L]
-    along: &Tensor<f32>,              // [Hkv g, L]
-    d_keys: &mut Tensor<Pair<f32>>,   // [L, Hkv K]
-    d_values: &mut Tensor<Pair<f32>>, // [L, Hkv K]
+    queries: &Tensor<Piece>,           // [L, Hkv g K]
+    keys: &Tensor<Piece>,              // [L, Hkv K]
+    values: &Tensor<Piece>,            // [L, Hkv K]
+    grad: &Tensor<Piece>,              // [L, Hkv g K]
+    rows: &Tensor<I>,                  // [L, 3]
+    tiles: &Tensor<I>,                 // [ceil(L / TILE), 4]
+    logs: &Tensor<f32>,                // [Hkv g, L]
+    along: &Tensor<f32>,               // [Hkv g, L]
+    d_keys: &mut Tensor<Pair<f32>>,    // [L, Hkv K]
+    d_values: &mut Tensor<Pair<bf16>>, // [L, Hkv K]
     group: u32,
     scale: f32,
     #[comptime] width: usize,
@@ -308,6 +311,6 @@ fn keys_kernel<I: Int>(
             accumulate(&mut d_sums, &d_scores, &query_tile, width, INNER);
         }
     }
-    write::<f32>(&sums, d_values, first, column, width);
+    write::<bf16>(&sums, d_values, first, column, width);
     write::<f32>(&d_sums, d_keys, first, column, width);
 }
