@@ -103,6 +103,21 @@ pub fn device_memory(device: &Device) -> Option<DeviceMemory> {
     })
 }
 
+/// All memory of a device that has its own, used or not, where its driver tells: of CUDA devices. Of a
+/// part of a card it is that part's.
+pub fn total_memory(device: &Device) -> Option<u64> {
+    #[cfg(feature = "cuda")]
+    {
+        use burn::backend::{CubeDevice, DispatchDevice};
+        let device = device.clone().without_autodiff();
+        if let DispatchDevice::Cube(device @ CubeDevice::Cuda(_)) = device.as_dispatch() {
+            return device.client().properties().memory.max_memory();
+        }
+    }
+    let _ = device;
+    None
+}
+
 /// Hands memory that no tensor uses back to the driver, so that a phase of a run does not hold what
 /// only another one needs. Does nothing on the CPU.
 pub fn hand_back_memory(device: &Device) {
@@ -168,5 +183,6 @@ mod tests {
         let device = Device::flex();
         hand_back_memory(&device);
         assert_eq!(device_memory(&device), None);
+        assert_eq!(total_memory(&device), None);
     }
 }

@@ -5,7 +5,7 @@
 use burn::tensor::{Device, Tensor};
 use rlvr_backends::{
     BackendKind, OutOfMemory, catch_out_of_memory, compiled, device, device_memory,
-    hand_back_memory,
+    hand_back_memory, total_memory,
 };
 
 /// What a read gives, or the shortage that the device reported.
@@ -37,6 +37,7 @@ fn a_shortage_is_recognised_and_the_device_computes_on() {
             continue;
         }
         let device = device(kind).expect("a device");
+        assert_total_is_told(kind, &device);
         assert_eq!(read(|| million(&device)), Ok(1e6));
         let shortage = (24..40).find_map(|exponent| {
             let found = read(|| first_of(&device, 1 << exponent));
@@ -50,5 +51,15 @@ fn a_shortage_is_recognised_and_the_device_computes_on() {
         let after = device_memory(&device).expect("it has an allocator");
         println!("{kind}: {before:?}, handed back: {after:?}");
         assert!(after.reserved_bytes <= before.reserved_bytes);
+    }
+}
+
+/// Of the backends here, CUDA alone; the emulated device tells what it was given.
+fn assert_total_is_told(kind: BackendKind, device: &Device) {
+    let total = total_memory(device);
+    assert_eq!(total.is_some(), kind == BackendKind::Cuda, "{kind}");
+    assert_eq!(total_memory(&device.clone().autodiff()), total);
+    if let (Some(total), Ok(given)) = (total, std::env::var("CUDA_EMULATOR_MEMORY")) {
+        assert_eq!(total.to_string(), given);
     }
 }

@@ -15,6 +15,7 @@ use crate::gradient::ScoringSettings;
 use crate::groups::grade_groups;
 use crate::memory::{self, RunMemory, RunShape, run_memory};
 use crate::optimizer::OptimizerSettings;
+use crate::policy::config::ModelConfig;
 use crate::policy::folder::ModelFolder;
 use crate::policy::hub;
 use crate::prompts::render_prompts;
@@ -116,6 +117,8 @@ impl Session {
         let precision = config.decide_for(&device)?;
         let model = open_model(&config.model.path)?;
         let data = load_data(&config, &model.folder)?;
+        let shape = run_shape(&config, &model.folder.config, &data, precision);
+        memory::choose(&shape, &mut config, rlvr_backends::total_memory(&device));
         let engine = Engine::new(&model.folder.config, config.rollout.clone(), precision);
         Ok(Self {
             device,
@@ -164,16 +167,8 @@ impl Session {
 
     /// The shape of the run, as far as its memory goes.
     pub fn shape(&self) -> RunShape<'_> {
-        let prompts = self.data.train.iter().chain(&self.data.held_out);
-        let longest = prompts.map(|prompt| prompt.prompt_tokens.len()).max();
-        let config = &self.config;
-        RunShape {
-            model: &self.model.folder.config,
-            longest_prompt: longest.unwrap_or(0),
-            precision: self.precision,
-            layout: RowLayout::of(config.backend.kind),
-            keeps_start: config.needs_reference() || config.reward.learned().is_some(),
-        }
+        let model = &self.model.folder.config;
+        run_shape(&self.config, model, &self.data, self.precision)
     }
 
     /// Predicts the peak memory, after fitting the configuration into `memory.budget` if there is
@@ -256,6 +251,23 @@ impl Session {
     /// Folder whose tokenizer and templates go into every checkpoint.
     pub fn source(&self) -> &Path {
         &self.model.folder.path
+    }
+}
+
+fn run_shape<'a>(
+    config: &RunConfig,
+    model: &'a ModelConfig,
+    data: &RunData,
+    precision: Precision,
+) -> RunShape<'a> {
+    let prompts = data.train.iter().chain(&data.held_out);
+    let longest = prompts.map(|prompt| prompt.prompt_tokens.len()).max();
+    RunShape {
+        model,
+        longest_prompt: longest.unwrap_or(0),
+        precision,
+        layout: RowLayout::of(config.backend.kind),
+        keeps_start: config.needs_reference() || config.reward.learned().is_some(),
     }
 }
 

@@ -138,6 +138,12 @@ fn a_dry_run_prints_the_resolved_configuration_and_writes_nothing() {
         "{text}"
     );
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+    // What is automatic has become a number.
+    assert!(
+        text.contains("max_tokens_per_microbatch = 8192")
+            && !text.contains("kv_budget_bytes = \"auto"),
+        "{text}"
+    );
     // What it prints is a recipe.
     let recipe = folder.path().join("again.toml");
     std::fs::write(&recipe, &text).unwrap();

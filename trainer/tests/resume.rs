@@ -289,3 +289,26 @@ fn another_configuration_is_refused_by_key() {
     assert!(!output.status.success());
     assert!(words.contains("rollout.group_size"), "{words}");
 }
+
+/// Sizes that a device chose, here given by hand, are those of the run, whatever the next device is.
+#[test]
+fn a_resumed_run_keeps_sizes_that_its_recipe_leaves_to_the_device() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("run");
+    let place = out.to_str().unwrap();
+    let tokens = "update.max_tokens_per_microbatch";
+    complete(&out, &["--out", place, "--set", &format!("{tokens}=700")]);
+    let recipe = ["--resume", place, "--recipe", "tiny"];
+    complete(&out, &recipe);
+    complete(
+        &out,
+        &[&recipe[..], &["--set", &format!("{tokens}=auto")]].concat(),
+    );
+    let text = std::fs::read_to_string(out.join("config.toml")).unwrap();
+    assert!(text.contains("max_tokens_per_microbatch = 700"), "{text}");
+    assert!(text.contains("kv_budget_bytes = 1073741824"), "{text}");
+    let other = ["--resume", place, "--set", &format!("{tokens}=800")];
+    let refused = trainer(&out, &other).output().unwrap();
+    let words = String::from_utf8_lossy(&refused.stderr);
+    assert!(words.contains("was 700, is 800"), "{words}");
+}

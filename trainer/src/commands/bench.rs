@@ -2,17 +2,20 @@
 
 use std::io::Write;
 
-use rlvr_backends::{BackendKind, DeviceFacts};
+use burn::tensor::Device;
+use rlvr_backends::{BackendKind, DeviceFacts, Precision, RowLayout, total_memory};
 use serde::Serialize;
 
 use crate::bench::load::scoring;
 use crate::bench::peaks::{self, Peaks};
 use crate::bench::{Bench, Load, Measured, shapes};
 use crate::cli::{BenchArgs, BenchStage, resolve};
-use crate::config::RecipeText;
+use crate::config::{RecipeText, RunConfig};
 use crate::failure::Failure;
 use crate::gradient::ScoringSettings;
+use crate::memory::{RunShape, choose_for_call};
 use crate::optimizer::with_stable_ids;
+use crate::policy::config::ModelConfig;
 use crate::policy::decoder::Decoder;
 use crate::rollout::memory::num_weights;
 use crate::session::{open_model, training_device};
@@ -55,7 +58,9 @@ pub fn run(args: &BenchArgs, out: &mut dyn Write) -> Result<(), Failure> {
         .collect();
     let update = with_update.then(|| load(args, "--update-completions", args.update_completions));
     let (rollouts, update) = (rollouts?, update.transpose()?);
-    let (bench, header) = open(args)?;
+    let largest = rollouts.iter().chain(&update);
+    let largest = largest.max_by_key(|load| load.num_prompts).copied();
+    let (bench, header) = open(args, largest)?;
     write_header(&header, args.json, out)?;
     for load in rollouts {
         let (rollouts, warning) = bench.rollouts(load)?;
@@ -90,11 +95,12 @@ fn load(args: &BenchArgs, flag: &str, completions: u32) -> Result<Load, Failure>
     })
 }
 
-fn open(args: &BenchArgs) -> Result<(Bench, Header<'_>), Failure> {
+fn open(args: &BenchArgs, largest: Option<Load>) -> Result<(Bench, Header<'_>), Failure> {
     if let Some(threads) = args.threads {
         rlvr_backends::set_threads(threads as usize)?;
     }
-    let config = resolve(&defaults(), &args.sets, Vec::new())?;
+    let mut config = resolve(&defaults(), &args.sets, Vec::new())?;
+    config.backend.kind = args.backend;
     let device = rlvr_backends::device(args.backend)?;
     let precision = config.backend.precision.resolve(args.backend, &device)?;
     let training_device = training_device(&device, &config);
@@ -108,6 +114,9 @@ fn open(args: &BenchArgs) -> Result<(Bench, Header<'_>), Failure> {
             with_stable_ids(Decoder::init(&shape, config.run.seed, &training_device))
         }
     };
+    if let Some(load) = largest {
+        choose_sizes(&mut config, policy.config(), load, (&device, precision));
+    }
     let peaks = match args.no_peaks {
         true => None,
         false => Some(peaks::measure(args.backend, &device, precision)?),
@@ -133,6 +142,25 @@ fn open(args: &BenchArgs) -> Result<(Bench, Header<'_>), Failure> {
         peaks,
     };
     Ok((bench, header))
+}
+
+/// Decides automatic sizes for the largest load of them all.
+fn choose_sizes(
+    config: &mut RunConfig,
+    model: &ModelConfig,
+    load: Load,
+    (device, precision): (&Device, Precision),
+) {
+    let shape = RunShape {
+        model,
+        longest_prompt: load.prompt_tokens,
+        precision,
+        layout: RowLayout::of(config.backend.kind),
+        keeps_start: false,
+    };
+    config.rollout.max_new_tokens = load.new_tokens;
+    let completions = [load.num_prompts, load.group];
+    choose_for_call(&shape, config, completions, total_memory(device));
 }
 
 /// A recipe that sets nothing: that of the embedded model has settings for a tiny one.

@@ -3,12 +3,16 @@
 use std::io::Write;
 
 use burn::module::Module;
+use burn::tensor::Device;
+use rlvr_backends::{Precision, RowLayout, total_memory};
 use serde::{Deserialize, Serialize};
 
 use super::lines::read_lines;
 use crate::cli::{GenerateArgs, resolve};
 use crate::config::{DEFAULT_RECIPE, RecipeText, RunConfig};
 use crate::failure::Failure;
+use crate::memory::{RunShape, choose_for_call};
+use crate::policy::config::ModelConfig;
 use crate::policy::folder::ModelFolder;
 use crate::record::{ChatMessage, PromptId, StopReason};
 use crate::rollout::{Engine, Request};
@@ -40,8 +44,7 @@ pub fn run(args: &GenerateArgs, out: &mut dyn Write) -> Result<(), Failure> {
     if let Some(threads) = args.threads {
         rlvr_backends::set_threads(threads as usize)?;
     }
-    let config = configuration(args)?;
-    let rollout = config.rollout;
+    let mut config = configuration(args)?;
     let device = rlvr_backends::device(args.backend)?;
     let precision = config.backend.precision.resolve(args.backend, &device)?;
     let cases: Vec<Case> = read_lines(&args.input, EXAMPLE).map_err(Failure::usage)?;
@@ -61,6 +64,9 @@ pub fn run(args: &GenerateArgs, out: &mut dyn Write) -> Result<(), Failure> {
             })
         })
         .collect();
+    let requests = requests?;
+    choose_sizes(&mut config, &folder.config, &requests, (&device, precision));
+    let rollout = config.rollout;
     let engine = Engine::new(&folder.config, rollout.clone(), precision);
     let decode = |tokens: &[u32]| folder.tokenizer.decode(tokens, true);
     let sampling = rollout.sampling(folder.stop_ids.clone());
@@ -68,7 +74,7 @@ pub fn run(args: &GenerateArgs, out: &mut dyn Write) -> Result<(), Failure> {
         .roll_out(
             &decoder,
             &decode,
-            &requests?,
+            &requests,
             &sampling,
             args.seed,
             Stage::Generate,
@@ -101,8 +107,29 @@ fn configuration(args: &GenerateArgs) -> Result<RunConfig, Failure> {
     let mut config = resolve(&recipe, &args.sets, Vec::new())?;
     config.rollout.temperature = args.temperature;
     config.rollout.max_new_tokens = args.max_new_tokens as usize;
+    config.backend.kind = args.backend;
     config.rollout.validate().map_err(Failure::usage)?;
     Ok(config)
+}
+
+/// Decides automatic sizes for these prompts.
+fn choose_sizes(
+    config: &mut RunConfig,
+    model: &ModelConfig,
+    requests: &[Request],
+    (device, precision): (&Device, Precision),
+) {
+    let longest = requests.iter().map(|it| it.prompt_tokens.len()).max();
+    let shape = RunShape {
+        model,
+        longest_prompt: longest.unwrap_or(0),
+        precision,
+        layout: RowLayout::of(config.backend.kind),
+        keeps_start: false,
+    };
+    let group = requests.iter().map(|it| it.num_completions).max();
+    let completions = [requests.len(), group.unwrap_or(0) as usize];
+    choose_for_call(&shape, config, completions, total_memory(device));
 }
 
 fn tokens(case: &Case, folder: &ModelFolder, is_chat: bool) -> Result<Vec<u32>, Failure> {

@@ -7,7 +7,9 @@ use burn::module::Module;
 
 use crate::checkpoint::{CheckpointStore, Retention, Search};
 use crate::cli::{TrainArgs, resolve};
-use crate::config::{ConfigIdentity, DEFAULT_RECIPE, RecipeText, RunConfig, settings_of_earlier};
+use crate::config::{
+    ConfigIdentity, DEFAULT_RECIPE, RecipeText, RunConfig, settings_of_earlier, sizes_of_run,
+};
 use crate::control::Controllers;
 use crate::eval::EvalReport;
 use crate::failure::Failure;
@@ -93,26 +95,32 @@ fn resumed_dir(args: &TrainArgs) -> Result<Option<PathBuf>, Failure> {
 }
 
 /// The configuration and the name of its recipe. A resumed run's own configuration is its recipe; what
-/// it lacks because it is of an earlier version is said.
+/// it lacks because it is of an earlier version is said, and sizes that its device has decided stay.
 fn configuration(
     args: &TrainArgs,
     kind: Kind,
     resumed: Option<&Path>,
 ) -> Result<(RunConfig, String), Failure> {
-    let recipe = match (resumed, &args.config.recipe) {
-        (Some(dir), None) => RecipeText::read(&dir.join("config.toml"))?,
+    let run = resumed.map(|dir| RecipeText::read(&dir.join("config.toml")));
+    let run = run.transpose()?;
+    let recipe = match (&run, &args.config.recipe) {
+        (Some(run), None) => run.clone(),
         (_, named) => RecipeText::find(named.as_deref().unwrap_or(DEFAULT_RECIPE))?,
     };
-    let earlier = match resumed {
-        Some(dir) => settings_of_earlier(&RecipeText::read(&dir.join("config.toml"))?)?,
+    let earlier = match &run {
+        Some(run) => settings_of_earlier(run)?,
         None => Vec::new(),
     };
     if !earlier.is_empty() {
         let settings = earlier.join(", ");
         eprintln!("the run is of an earlier version and goes on with {settings}");
     }
-    let sets = [earlier, args.config.sets.clone()].concat();
-    let config = resolve(&recipe, &sets, args.named_values(kind.steps_key()))?;
+    let mut sets = [earlier, args.config.sets.clone()].concat();
+    let mut config = resolve(&recipe, &sets, args.named_values(kind.steps_key()))?;
+    if let Some(run) = &run {
+        sets.extend(sizes_of_run(run, &config.automatic)?);
+        config = resolve(&recipe, &sets, args.named_values(kind.steps_key()))?;
+    }
     Ok((config, recipe.name))
 }
 

@@ -95,7 +95,9 @@ impl Job {
         }
         let recipe = RecipeText::read(&config_path)?;
         let found = crate::cli::resolve(&recipe, &[], Vec::new())?;
-        let differences = ConfigIdentity::of(&found)?.differences(&self.identity()?);
+        let mut differences = ConfigIdentity::of(&found)?.differences(&self.identity()?);
+        // The run has numbers where its device decided.
+        differences.retain(|it| !self.config.automatic.has_name(&it.key));
         if !differences.is_empty() || found.run.steps != self.config.run.steps {
             let words: Vec<String> = differences.iter().map(ToString::to_string).collect();
             let steps = format!(

@@ -8,6 +8,7 @@ use core::fmt;
 use serde::de::{self, Expected, Unexpected};
 use toml::{Table, Value};
 
+use super::auto_sizes::may_be_automatic;
 use super::error::{ConfigError, Place};
 use super::sections::RunConfig;
 
@@ -102,6 +103,9 @@ impl ReadError {
                 let nearest = nearest.map_or(String::new(), |it| format!("; the nearest is {it}"));
                 let expected = format!("one of {}{nearest}", known.join(", "));
                 (shown(format!("{given:?}")), expected)
+            }
+            Problem::WrongType { given, expected } if may_be_automatic(&key) => {
+                (shown(given), format!("{expected}, or \"auto\""))
             }
             Problem::WrongType { given, expected } => (shown(given), expected),
             Problem::Other(message) => (shown("a table".into()), message),

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use toml::de::DeTable;
 use toml::{Table, Value};
 
+use super::auto_sizes::AutoSizes;
 use super::error::{ConfigError, InvalidValue, Place};
 use super::read;
 use super::recipe::RecipeText;
@@ -100,10 +101,13 @@ impl Layers {
 
     /// The complete configuration, valid.
     pub fn resolve(self) -> Result<RunConfig, ConfigError> {
-        let config = read::run_config(&self.root).map_err(|error| {
+        let mut root = self.root.clone();
+        let automatic = AutoSizes::take(&mut root);
+        let mut config = read::run_config(&root).map_err(|error| {
             let place = self.place_of(&error.key());
             error.explain(place, &self.root)
         })?;
+        config.automatic = automatic;
         config
             .validate()
             .map_err(|source| self.invalid(source))

@@ -12,12 +12,16 @@ const UNITS: [(&str, u64); 4] = [
     ("B", 1),
 ];
 
-/// A bound on the memory of the process, on devices that share the host's.
+/// A bound on the memory of a run: on the CPU that of the process, elsewhere that of its device.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct MemorySection {
     /// Largest peak, such as "4GiB" or "900MiB"; unset means no bound. To fit, micro-batches
     /// shrink first, then blocks are run again in the backward pass; the cache gets what is left.
+    ///
+    /// Sizes that are "auto" grow up to it on a device that tells its memory; unset means four
+    /// fifths of that for them, all of the device counted and not what is free, so that the same
+    /// machine gives the same run.
     pub budget: Option<String>,
 }
 

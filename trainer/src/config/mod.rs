@@ -4,6 +4,7 @@
 //! one before. What comes out is complete and valid, or an error that names the key, where it was
 //! written, and what would be allowed.
 
+mod auto_sizes;
 mod earlier;
 mod error;
 mod explain;
@@ -20,6 +21,7 @@ mod update_section;
 mod verifier_section;
 mod write;
 
+pub use auto_sizes::{AutoSizes, SizeKey, sizes_of_run};
 pub use earlier::settings_of_earlier;
 pub use error::{ConfigError, InvalidValue, Place};
 pub(crate) use identity::hex;

@@ -7,6 +7,7 @@ use rlvr_core::{
 };
 use serde::{Deserialize, Serialize};
 
+use super::auto_sizes::AutoSizes;
 use super::error::InvalidValue;
 use super::memory_section::MemorySection;
 use super::range::{at_least, not_blank, not_negative, positive};
@@ -69,6 +70,9 @@ pub struct RunConfig {
     pub backend: BackendSection,
     /// How much memory it may take.
     pub memory: MemorySection,
+    /// Sizes whose numbers are those of a laptop so far, and not yet those of the device.
+    #[serde(skip)]
+    pub automatic: AutoSizes,
 }
 
 impl RunConfig {

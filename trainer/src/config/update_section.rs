@@ -28,9 +28,11 @@ pub struct UpdateSection {
     pub inner_epochs: usize,
     /// Optimizer steps per pass, 1 or more.
     pub minibatches: usize,
-    /// Tokens of one forward pass, prompts counted once, 1 or more.
+    /// Tokens of one forward pass, prompts counted once, 1 or more; or "auto", the default: as many
+    /// as fit into a device that tells its memory, up to 131,072, and 8,192 elsewhere.
     pub max_tokens_per_microbatch: usize,
-    /// Largest logits tensor of the loss, bytes, 1024 or more.
+    /// Largest logits tensor of the loss, bytes, 1024 or more; or "auto", the default: 64 MiB, and up
+    /// to 1 GiB on a device that tells its memory.
     pub max_logits_bytes: usize,
     /// Keep only the inputs of the blocks and run each block again in the backward pass: a tenth
     /// of the activations for a third more time.

@@ -25,11 +25,13 @@ impl RunConfig {
         Ok(text)
     }
 
-    /// The same as a table, values that are absent but have a default marked as unset.
+    /// The same as a table, values that are absent but have a default marked as unset, and
+    /// sizes that are left to the device as such.
     pub(super) fn to_table(&self) -> Result<Table, ConfigError> {
         let defaults = Table::try_from(Self::default()).map_err(unwritable)?;
         let mut table = Table::try_from(self).map_err(unwritable)?;
         mark_unset(&mut table, &defaults);
+        self.automatic.mark(&mut table);
         Ok(table)
     }
 }

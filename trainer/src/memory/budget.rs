@@ -47,7 +47,7 @@ pub fn fit(
     config: &mut RunConfig,
     budget: u64,
 ) -> Result<RunMemory, BudgetError> {
-    fit_update(shape, config, budget)?;
+    fit_update(shape, config, budget);
     fit_rollout(shape, config, budget)?;
     let memory = run_memory(shape, config)?;
     match memory.total_bytes() <= budget {
@@ -57,41 +57,43 @@ pub fn fit(
 }
 
 /// Bytes that a phase of a step may take.
-fn room(memory: &RunMemory, budget: u64) -> u64 {
-    budget.saturating_sub(memory.training_bytes + memory.reference_bytes)
+pub(super) fn room(shape: &RunShape<'_>, budget: u64) -> u64 {
+    budget.saturating_sub(shape.training_bytes() + shape.reference_bytes())
 }
 
 /// The largest micro-batches that fit, if need be with recompute.
-fn fit_update(
-    shape: &RunShape<'_>,
-    config: &mut RunConfig,
-    budget: u64,
-) -> Result<(), BudgetError> {
-    let room = room(&run_memory(shape, config)?, budget);
-    let least = shape.longest(config).max(1);
-    // More tokens than a step has change nothing.
-    let most = config.update.max_tokens_per_microbatch;
-    let most = most.min(shape.step_rows(config)).max(least);
-    let bytes = |config: &RunConfig, tokens: usize| {
+fn fit_update(shape: &RunShape<'_>, config: &mut RunConfig, budget: u64) {
+    let room = room(shape, budget);
+    let fits = |config: &RunConfig| update_bytes(shape, config) <= room;
+    if fits(config) {
+        return;
+    }
+    let mut smallest = config.clone();
+    smallest.update.max_tokens_per_microbatch = shape.longest(config).max(1);
+    if !fits(&smallest) {
+        config.update.gradient_checkpointing = true;
+    }
+    config.update.max_tokens_per_microbatch = microbatch_tokens(shape, config, room);
+}
+
+/// The largest micro-batches, below those of `config`, whose update fits into `room`; the smallest if
+/// none does.
+pub(super) fn microbatch_tokens(shape: &RunShape<'_>, config: &RunConfig, room: u64) -> usize {
+    let bytes = |tokens: usize| {
         let mut smaller = config.clone();
         smaller.update.max_tokens_per_microbatch = tokens;
         update_bytes(shape, &smaller)
     };
-    let fits = |config: &RunConfig, tokens: usize| bytes(config, tokens) <= room;
-    if fits(config, config.update.max_tokens_per_microbatch) {
-        return Ok(());
-    }
-    if !fits(config, least) {
-        config.update.gradient_checkpointing = true;
-    }
-    let found = largest(least, most, |tokens| fits(config, tokens));
+    let least = shape.longest(config).max(1);
+    // More tokens than a step has change nothing.
+    let most = config.update.max_tokens_per_microbatch;
+    let most = most.min(shape.step_rows(config)).max(least);
+    let found = largest(least, most, |tokens| bytes(tokens) <= room);
     // A step in one piece needs no sum of gradients: it can be smaller than one cut in two.
-    let is_one_piece_smaller = bytes(config, most) < bytes(config, found);
-    config.update.max_tokens_per_microbatch = match is_one_piece_smaller {
+    match bytes(most) < bytes(found) {
         true => most,
         false => found,
-    };
-    Ok(())
+    }
 }
 
 /// A cache of what the rest of the rollout leaves; without the copy of the weights if even two
@@ -101,25 +103,35 @@ fn fit_rollout(
     config: &mut RunConfig,
     budget: u64,
 ) -> Result<(), BudgetError> {
-    loop {
-        let memory = run_memory(shape, config)?;
-        let rollout = &memory.rollout;
-        let rest = memory.rollout_bytes - rollout.kv_bytes;
-        let left = room(&memory, budget).saturating_sub(rest);
-        if left >= rollout.kv_bytes {
-            return Ok(());
-        }
-        let slot = rollout.slot_bytes;
-        if left >= 2 * slot {
-            config.rollout.kv_budget_bytes = left;
-            return Ok(());
-        }
+    while !fit_cache(shape, config, budget)? {
+        let slot = run_memory(shape, config)?.rollout.slot_bytes;
         config.rollout.kv_budget_bytes = config.rollout.kv_budget_bytes.min(2 * slot);
         if !config.rollout.copy_weights {
             return Ok(());
         }
         config.rollout.copy_weights = false;
     }
+    Ok(())
+}
+
+/// A cache of what the rest of the rollout leaves; false if that holds not even two completions.
+pub(super) fn fit_cache(
+    shape: &RunShape<'_>,
+    config: &mut RunConfig,
+    budget: u64,
+) -> Result<bool, RolloutError> {
+    let memory = run_memory(shape, config)?;
+    let rollout = &memory.rollout;
+    let rest = memory.rollout_bytes - rollout.kv_bytes;
+    let left = room(shape, budget).saturating_sub(rest);
+    if left >= rollout.kv_bytes {
+        return Ok(true);
+    }
+    let holds_two = left >= 2 * rollout.slot_bytes;
+    if holds_two {
+        config.rollout.kv_budget_bytes = left;
+    }
+    Ok(holds_two)
 }
 
 fn too_small(memory: &RunMemory, budget: u64) -> BudgetError {

@@ -1,6 +1,8 @@
-//! What a run will need, computed before anything is allocated, and how it is fitted into a budget.
+//! What a run will need, computed before anything is allocated, how it is fitted into a budget, and how
+//! large it is made where there is room.
 
 mod budget;
+mod sizes;
 mod update;
 
 use rlvr_backends::kernels::{draw_bytes, holds_scores};
@@ -14,6 +16,7 @@ use crate::rollout::{MemoryEstimate, RolloutError};
 use crate::selection::Plan;
 
 pub use budget::{BudgetError, fit};
+pub use sizes::{choose, choose_for_call};
 use update::update_bytes;
 
 /// Bytes of an f32.
@@ -76,9 +79,22 @@ impl RunShape<'_> {
     /// Packed rows of a step's update: a prompt counts once, the last token of a completion is not
     /// run.
     fn step_rows(&self, config: &RunConfig) -> usize {
-        let completion = self.longest(config) - self.longest_prompt;
+        let completion = self.longest(config).saturating_sub(self.longest_prompt);
         let group = self.longest_prompt + config.rollout.group_size * completion.saturating_sub(1);
         config.selection.prompts_per_step * group
+    }
+
+    /// Weights, moments and the process: what training holds throughout.
+    fn training_bytes(&self) -> u64 {
+        PROCESS_BYTES + 3 * weights_bytes(self.model, self.layout)
+    }
+
+    /// The frozen copy of the model of the start, if there is one.
+    fn reference_bytes(&self) -> u64 {
+        match self.keeps_start {
+            true => weights_bytes(self.model, self.layout),
+            false => 0,
+        }
     }
 
     /// What `bytes` of f32 values in rows of `values` take with the gaps between these.
@@ -186,8 +202,8 @@ pub fn run_memory(shape: &RunShape<'_>, config: &RunConfig) -> Result<RunMemory,
         false => 0,
     };
     Ok(RunMemory {
-        training_bytes: PROCESS_BYTES + 3 * weights,
-        reference_bytes: if shape.keeps_start { weights } else { 0 },
+        training_bytes: shape.training_bytes(),
+        reference_bytes: shape.reference_bytes(),
         rollout_bytes: bytes - rollout.weights_bytes + gate_bytes(shape, config) + fresh_reference,
         update_bytes: update_bytes(shape, config),
         save_bytes: 2 * weights,

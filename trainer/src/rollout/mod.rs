@@ -63,9 +63,11 @@ pub use pool::{PromptEntropy, PromptPool, ScoreSettings, ScoreStats, TemplateTok
 pub struct RolloutConfig {
     /// G: completions per prompt and step.
     pub group_size: usize,
-    /// Upper bound on the bytes of the key-value cache, all workers together.
+    /// Upper bound on the bytes of the key-value cache, all workers together; or "auto", the default:
+    /// 1 GiB, and what `max_slots` need on a device that tells its memory.
     pub kv_budget_bytes: u64,
-    /// Most completions decoded at once, all workers together.
+    /// Most completions decoded at once, all workers together; or "auto", the default: 64, and up to
+    /// 1,024 on a device that tells its memory.
     pub max_slots: usize,
     /// Threads that decode their own share of the slots. More than one pays for small models on a
     /// CPU; on a GPU keep one.
@@ -73,7 +75,8 @@ pub struct RolloutConfig {
     /// Keep a second copy of the block weights during a rollout, laid out for decoding: half as
     /// long again per step without it on a CPU. Turn it off where memory is short.
     pub copy_weights: bool,
-    /// Most tokens in one prefill batch.
+    /// Most tokens in one prefill batch; or "auto", the default: 2,048, and up to 16,384 on a device
+    /// that tells its memory.
     pub prefill_tokens: usize,
     /// Where tokens are drawn: `host` reads the logits of every decode step, `device` leaves them
     /// and reads three numbers per row, `auto` is `device` except on a CPU. With a repetition
