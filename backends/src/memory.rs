@@ -2,7 +2,7 @@
 
 use std::panic::resume_unwind;
 
-use burn::tensor::Device;
+use burn::tensor::{Device, Tensor};
 use thiserror::Error;
 
 use crate::hear::{Ear, hear, message};
@@ -116,6 +116,21 @@ pub fn total_memory(device: &Device) -> Option<u64> {
     }
     let _ = device;
     None
+}
+
+/// Part of a device's memory that a page of its allocator takes at least.
+const PAGES: u64 = 32;
+
+/// Has the allocator carve tensors from large pages. CubeCL's pages are as large as the largest tensor
+/// so far, which leaves half of them empty where tensors are of a few sizes: an update of SmolLM2-135M
+/// took 6.2 GB of a device for 3.2 GB of tensors, and 3.25 GB after this. Does nothing where the size of
+/// the device is not told.
+pub(crate) fn enlarge_pages(device: &Device) {
+    if let Some(total) = total_memory(device) {
+        let values = total / PAGES / size_of::<f32>() as u64;
+        drop(Tensor::<1>::empty([values as usize], device));
+        hand_back_memory(device);
+    }
 }
 
 /// Hands memory that no tensor uses back to the driver, so that a phase of a run does not hold what

@@ -5,6 +5,7 @@ use burn::tensor::{Device, Tensor};
 use crate::error::BackendError;
 use crate::hear::{Ear, hear, message};
 use crate::kind::{BackendKind, compiled};
+use crate::memory::enlarge_pages;
 use crate::sentence::device_sentence;
 
 /// The default device of a backend, without autodiff, after it has computed a small sum.
@@ -21,6 +22,7 @@ pub fn device(kind: BackendKind) -> Result<Device, BackendError> {
     answer(|| {
         let device = open(kind);
         probe(&device)?;
+        enlarge_pages(&device);
         Ok(device)
     })
     .map_err(|said| BackendError::NoDevice {

@@ -27,7 +27,7 @@
 //! | `CUDA_EMULATOR_LOG` | a file that gets one line for every call that fails | none |
 //! | `CUDA_EMULATOR_NO_CAPTURE` | whatever it is, streams refuse to capture graphs | none |
 //! | `CUDA_EMULATOR_IDLE_AFTER` | so many launches are run, and those behind them not, and the host reads zeros: what a program takes then is the time of the host | all are |
-//! | `CUDA_EMULATOR_TRACE` | whatever it is, the log gets a line for every launch and for every new peak of memory too | none |
+//! | `CUDA_EMULATOR_TRACE` | whatever it is, the log gets a line for every launch and every allocation of memory too | none |
 
 #![allow(non_snake_case)] // the names are those of the driver API
 

@@ -19,13 +19,11 @@ const ALIGNMENT: usize = 256;
 struct Allocations {
     by_address: BTreeMap<usize, usize>,
     used: usize,
-    peak: usize,
 }
 
 static ALLOCATIONS: Mutex<Allocations> = Mutex::new(Allocations {
     by_address: BTreeMap::new(),
     used: 0,
-    peak: 0,
 });
 
 fn allocations() -> std::sync::MutexGuard<'static, Allocations> {
@@ -62,13 +60,15 @@ fn allocate(bytes: usize) -> Result<usize, CUresult> {
     }
     allocations.by_address.insert(address, bytes);
     allocations.used += bytes;
-    if allocations.used > allocations.peak {
-        allocations.peak = allocations.used;
-        if settings().traces {
-            log::line(format_args!("peak {} bytes", allocations.peak));
-        }
-    }
+    trace("allocated", bytes, &allocations);
     Ok(address)
+}
+
+fn trace(what: &str, bytes: usize, allocations: &Allocations) {
+    if settings().traces {
+        let used = allocations.used;
+        log::line(format_args!("{what} {bytes} bytes, {used} in use"));
+    }
 }
 
 fn layout(bytes: usize) -> Result<Layout, CUresult> {
@@ -82,6 +82,7 @@ fn free(address: usize) -> Result<(), CUresult> {
         return Err(CUresult::CUDA_ERROR_INVALID_VALUE);
     };
     allocations.used -= bytes;
+    trace("freed", bytes, &allocations);
     // SAFETY: the address came from `alloc` with this layout, and is no longer listed.
     unsafe { dealloc(address as *mut u8, layout(bytes)?) };
     Ok(())
