@@ -288,8 +288,10 @@ fn attended(device: &Device, heads: Heads, precision: Precision) -> [Vec<f32>; 4
     let spans = PrefixSpans::new(&packed, heads, device);
     let inputs = || {
         let noise = |columns, salt| {
-            let rounded = Precision::Bf16.operand(noise([rows, columns], salt, device) * 2.0);
-            precision.operand(Precision::Bf16.result(rounded))
+            // Not every device rounds.
+            let on_host = noise([rows, columns], salt, &Device::flex()) * 2.0;
+            let rounded = Precision::Bf16.result(Precision::Bf16.operand(on_host));
+            precision.operand(Tensor::from_data(rounded.into_data(), device))
         };
         [
             noise(columns * heads.group, 1),

@@ -12,15 +12,17 @@ use std::time::Instant;
 
 use burn::module::Module;
 use burn::tensor::Device;
-use rlvr_backends::{Precision, hand_back_memory};
+use rlvr_backends::{BackendKind, Precision, RowLayout, device_memory, hand_back_memory};
 use serde::Serialize;
 
 use self::load::{gradients, requests};
 use self::peaks::Peaks;
 use self::roofline::{Counts, Work};
 use crate::batch::{MicroBatch, Row};
+use crate::config::RunConfig;
 use crate::failure::Failure;
 use crate::gradient::ScoringSettings;
+use crate::memory::{RunShape, bare_update_bytes};
 use crate::optimizer::{Optimizer, OptimizerSettings, Schedule, global_norm};
 use crate::policy::decoder::Decoder;
 use crate::rollout::{Engine, RolloutConfig, RolloutStats};
@@ -44,6 +46,8 @@ pub struct Load {
 pub struct Bench {
     /// The policy, on a device that records gradients.
     pub policy: Decoder,
+    /// The backend of that device.
+    pub kind: BackendKind,
     /// How completions are sampled; sizes follow the load.
     pub rollout: RolloutConfig,
     /// How log-probs are computed.
@@ -73,6 +77,10 @@ pub struct Measured {
     pub secs: Vec<f64>,
     /// The least that the measured peaks allow.
     pub floor_secs: Option<f64>,
+    /// What an update was predicted to take of the device, weights included.
+    pub predicted_bytes: Option<u64>,
+    /// What the device's allocator had taken at the end of an update, where it has one.
+    pub reserved_bytes: Option<u64>,
 }
 
 impl Measured {
@@ -203,6 +211,8 @@ impl Bench {
         let counts = self.counts();
         let mut found = vec![Measured {
             num_units: (load.num_prompts * load.group * load.new_tokens) as u64,
+            predicted_bytes: Some(self.predicted_bytes(load)),
+            reserved_bytes: device_memory(&device).map(|it| it.reserved_bytes),
             ..self.measured("update", load, update_secs, &[counts.update(&load)])
         }];
         if with_optimizer {
@@ -212,6 +222,25 @@ impl Bench {
             });
         }
         Ok(found)
+    }
+
+    /// Of an update of the load in one micro-batch.
+    fn predicted_bytes(&self, load: Load) -> u64 {
+        let shape = RunShape {
+            model: self.policy.config(),
+            longest_prompt: load.prompt_tokens,
+            precision: self.precision(),
+            layout: RowLayout::of(self.kind),
+            keeps_start: false,
+        };
+        let mut config = RunConfig::default();
+        config.backend.kind = self.kind;
+        config.selection.prompts_per_step = load.num_prompts;
+        config.rollout.group_size = load.group;
+        config.rollout.max_new_tokens = load.new_tokens;
+        config.update.max_tokens_per_microbatch = usize::MAX;
+        config.update.max_logits_bytes = self.scoring.max_logits_bytes;
+        bare_update_bytes(&shape, &config)
     }
 
     fn engine(&self, load: Load) -> Engine {
@@ -244,6 +273,8 @@ impl Bench {
             first_secs,
             secs,
             floor_secs: self.peaks.as_ref().map(floor),
+            predicted_bytes: None,
+            reserved_bytes: None,
         }
     }
 
@@ -282,6 +313,7 @@ mod tests {
         };
         Bench {
             policy: with_stable_ids(Decoder::init(&tiny(), 1, &crate::test_device().autodiff())),
+            kind: BackendKind::Cpu,
             rollout: RolloutConfig {
                 max_slots: 1,
                 kv_budget_bytes: 1,
@@ -314,6 +346,9 @@ mod tests {
         let units: Vec<_> = found.iter().map(|it| (it.stage, it.num_units)).collect();
         assert_eq!(units, [("update", 6 * 7), ("optimizer", weights)]);
         assert!(found.iter().all(|it| it.secs.len() == 2), "{found:?}");
+        // With the weights; a CPU's memory has no allocator of its own.
+        assert!(found[0].predicted_bytes > Some(4 * weights));
+        assert_eq!(found[0].reserved_bytes, None);
         let found = bench().update(LOAD, false).unwrap();
         assert_eq!(found.len(), 1);
     }
@@ -327,6 +362,8 @@ mod tests {
             num_passes: 1,
             num_replayed: 0,
             first_secs: 100.0,
+            predicted_bytes: None,
+            reserved_bytes: None,
             secs: vec![5.0, 1.0, 3.0],
             floor_secs: Some(1.5),
         };

@@ -133,6 +133,7 @@ fn open(args: &BenchArgs, largest: Option<Load>) -> Result<(Bench, Header<'_>), 
     };
     let bench = Bench {
         policy,
+        kind: args.backend,
         rollout: config.rollout,
         scoring: ScoringSettings {
             max_logits_bytes: config.update.max_logits_bytes,
@@ -264,13 +265,26 @@ fn line_text(line: &Line<'_>) -> String {
             |value| format!("{:.digits$}{unit}", scale * value),
         )
     };
+    let mebibytes = |bytes: u64| bytes.div_ceil(1 << 20);
+    let memory = found.predicted_bytes.map(|predicted| {
+        let reserved = found
+            .reserved_bytes
+            .map(|bytes| format!(", {} MiB taken by its allocator", mebibytes(bytes)));
+        format!(
+            "\n{:<44} {} MiB of the device predicted{}",
+            "",
+            mebibytes(predicted),
+            reserved.unwrap_or_default()
+        )
+    });
     format!(
-        "{:<44} {:>9.3} {:>9.3} {:>12} {:>9} {:>9}",
+        "{:<44} {:>9.3} {:>9.3} {:>12} {:>9} {:>9}{}",
         format!("{}, {what}", found.stage),
         found.first_secs,
         line.median_secs,
         rate,
         known(found.floor_secs, "", 1.0, 3),
         known(line.roofline_share, " %", 100.0, 1),
+        memory.unwrap_or_default(),
     )
 }

@@ -17,6 +17,7 @@ use crate::selection::Plan;
 
 pub use budget::{BudgetError, fit};
 pub use sizes::{choose, choose_for_call};
+pub use update::bare_update_bytes;
 use update::update_bytes;
 
 /// Bytes of an f32.

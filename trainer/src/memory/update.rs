@@ -60,6 +60,11 @@ pub(super) fn update_bytes(shape: &RunShape<'_>, config: &RunConfig) -> u64 {
     sum + start.max(end)
 }
 
+/// What the device holds in an update without an optimizer: weights, and [`update_bytes`].
+pub fn bare_update_bytes(shape: &RunShape<'_>, config: &RunConfig) -> u64 {
+    weights_bytes(shape.model, shape.layout) + update_bytes(shape, config)
+}
+
 /// What products that round or split their operands hold besides: those, and results before they are
 /// f32 again or added up.
 struct RoundedBytes {
