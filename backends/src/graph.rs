@@ -25,17 +25,26 @@ use crate::sentence::device_sentence;
 #[error("{0}")]
 pub struct GraphError(String);
 
-/// True if the device records launches.
+/// True if the device records launches, which it does not while CubeCL times each of them for its log.
 pub fn records_launches(device: &Device) -> bool {
     #[cfg(feature = "cuda")]
-    return device
-        .identity()
-        .is_some_and(|identity| identity.fingerprint.starts_with("ptx_sm"));
+    return crate::nvidia::compute_capability(device).is_some() && !times_launches();
     #[cfg(not(feature = "cuda"))]
     {
         let _ = device;
         false
     }
+}
+
+#[cfg(feature = "cuda")]
+fn times_launches() -> bool {
+    use cubecl::config::profiling::ProfilingLogLevel;
+    use cubecl::config::{CubeClRuntimeConfig, RuntimeConfig};
+    let level = CubeClRuntimeConfig::get().profiling.logger.level;
+    !matches!(
+        level,
+        ProfilingLogLevel::Disabled | ProfilingLogLevel::Minimal
+    )
 }
 
 /// Recorded launches.

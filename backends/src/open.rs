@@ -19,6 +19,8 @@ pub fn device(kind: BackendKind) -> Result<Device, BackendError> {
             compiled: compiled(),
         });
     }
+    #[cfg(feature = "cuda")]
+    keep_kernels();
     answer(|| {
         let device = open(kind);
         probe(&device)?;
@@ -29,6 +31,21 @@ pub fn device(kind: BackendKind) -> Result<Device, BackendError> {
         requested: kind,
         reason: sentence(said),
     })
+}
+
+/// Has CubeCL keep compiled kernels between runs, beside what its tuning finds: a run has hundreds, and a
+/// second of the compiler for many of them. They are kept by the linker's build ID; without one a
+/// changed kernel could not be told from the one before.
+#[cfg(feature = "cuda")]
+fn keep_kernels() {
+    use cubecl::config::{CubeClRuntimeConfig, RuntimeConfig};
+    if buildid::build_id().is_none() {
+        return;
+    }
+    let mut config = CubeClRuntimeConfig::from_current_dir().override_from_env();
+    config.compilation.cache = true;
+    // Refused once a device has been opened, by when it has been done.
+    let _ = CubeClRuntimeConfig::try_set(config);
 }
 
 /// What a driver said in words for a person, where it is known; the last of its own words elsewhere.

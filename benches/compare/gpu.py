@@ -3,7 +3,7 @@ the roofline beside Hugging Face `generate` and a PyTorch update, and a run on G
 
     python3 benches/compare/gpu.py --trainer target/release/trainer [--backend cuda] [--python PYTHON]
         [--model FOLDER --gsm8k train.jsonl] [--minutes 10] [--shapes smollm2-135m,qwen2.5-0.5b] [--completions 256,1024]
-        [--prompt-tokens 512] [--new-tokens 512] [--group 8] [--update-completions 16] [--steps 100] [--out gpu.json]
+        [--prompt-tokens 512] [--new-tokens 512] [--group 8] [--update-completions 32] [--steps 100] [--out gpu.json]
 
 Every measurement is a process of its own; a row is printed as soon as it is there. When the time is over, what is left
 is skipped and named. Both sides make the same number of tokens from random weights of the same shape, ours and theirs
@@ -150,7 +150,16 @@ def update(given, clock, found, shape):
         show(f"{shape}, optimizer", rows["optimizer"], other and {"secs": other["optimizer_secs"]})
         for completions in given.completions:
             whole_step(given, found, shape, completions, rows, other)
-        print(f"\n{shape}: {json.dumps(header)}\n", flush=True)
+        print()
+        memory(name, rows["update"], other)
+        print(f"{shape}: {json.dumps(header)}\n", flush=True)
+
+
+def memory(name, row, other):
+    """GiB of the device: what was predicted, what the allocator took, what PyTorch's tensors took at most."""
+    sizes = (row["predicted_bytes"], row["reserved_bytes"], other and other.get("peak_bytes"))
+    predicted, taken, theirs = ("?" if size is None else f"{size / 2**30:.2f}" for size in sizes)
+    print(f"{name}: {predicted} GiB predicted, {taken} taken; PyTorch {theirs}", flush=True)
 
 
 def whole_step(given, found, shape, completions, rows, other):
@@ -218,7 +227,7 @@ def arguments():
     parser.add_argument("--group", type=int, default=8)
     parser.add_argument("--prompt-tokens", type=int, default=512)
     parser.add_argument("--new-tokens", type=int, default=512)
-    parser.add_argument("--update-completions", type=int, default=16)
+    parser.add_argument("--update-completions", type=int, default=32)
     parser.add_argument("--model", type=os.path.abspath, help="a model folder, for the run")
     parser.add_argument("--gsm8k", type=os.path.abspath, help="GSM8K's train.jsonl, for the run")
     parser.add_argument("--steps", type=int, default=100)
