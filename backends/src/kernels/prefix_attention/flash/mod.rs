@@ -2,10 +2,11 @@
 //! tensor cores: no score leaves the chip, no row is padding, and a block is one launch forwards and
 //! two back.
 //!
-//! Dao, "FlashAttention-2" (2023), arXiv:2307.08691, without keeping the normalisers of the forward
-//! pass: every kernel goes over the keys of its rows twice, first for the logarithm of the sum of
-//! their exponentials, then for the weights, so that sums are never rescaled and their order is fixed.
-//! Products are of bf16 operands, summed in 32 bits; everything between is in 32 bits.
+//! Dao, "FlashAttention-2" (2023), arXiv:2307.08691, but nothing of the forward pass is kept: the way back
+//! goes over the keys of its rows once more, for the logarithm of the sum of their exponentials and the
+//! mean of the weights' gradient. Which rows see which is [`Layout`]; no sum crosses cubes, so the order
+//! of all sums is fixed. Products are of bf16 operands, summed in 32 bits, and everything between is in
+//! 32 bits.
 
 mod backward;
 mod forward;

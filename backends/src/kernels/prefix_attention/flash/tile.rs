@@ -17,7 +17,7 @@ pub(super) const PLANES: u32 = 4;
 pub(super) const PLANE_ROWS: usize = 16;
 
 /// Rows of a cube.
-pub(in super::super) const TILE: usize = PLANES as usize * PLANE_ROWS;
+pub(super) const TILE: usize = PLANES as usize * PLANE_ROWS;
 
 /// Bytes at a multiple of which a piece begins.
 const ALIGNMENT: usize = 16;
@@ -26,7 +26,7 @@ const ALIGNMENT: usize = 16;
 pub(super) const LEAST: f32 = -1e30;
 
 /// Operands of one access to memory: 16 bytes.
-pub(in super::super) const PIECE: usize = 8;
+pub(super) const PIECE: usize = 8;
 
 /// As many operands.
 pub(super) type Piece = Vector<bf16, Const<PIECE>>;
@@ -38,10 +38,8 @@ pub(super) const fn pieces(columns: usize) -> usize {
 
 /// From row to row of a tile: a piece more, so that rows begin in other banks.
 pub(super) const fn pitch(columns: usize) -> usize {
-    columns + GAP
+    columns + PIECE
 }
-
-const GAP: usize = PIECE;
 
 /// The tensor with rows of whole pieces, as the kernels read it.
 pub(super) fn in_pieces(tensor: CubeTensor) -> CubeTensor {
@@ -114,7 +112,7 @@ pub(super) fn load(
     while place < comptime!(rows * width) {
         let (row, inner) = (place / width, place % width);
         let from = min(first + row, x.shape(0) - 1);
-        tile[row * comptime!(width + pieces(GAP)) + inner] = x[from * stride + start + inner];
+        tile[row * comptime!(width + 1) + inner] = x[from * stride + start + inner];
         place += comptime!((LANES * PLANES) as usize);
     }
 }
