@@ -60,7 +60,7 @@ pub(super) fn update_bytes(shape: &RunShape<'_>, config: &RunConfig) -> u64 {
     sum + start.max(end)
 }
 
-/// What the device holds in an update without an optimizer: weights, and [`update_bytes`].
+/// What the device holds in an update without an optimizer: weights, gradients, activations and logits.
 pub fn bare_update_bytes(shape: &RunShape<'_>, config: &RunConfig) -> u64 {
     weights_bytes(shape.model, shape.layout) + update_bytes(shape, config)
 }
