@@ -1,52 +1,43 @@
-//! The kernels of devices against the CPU: one body for every compiled backend that has a device here.
-//! The others are reported and skipped.
+//! The kernels of decoding, and those that all passes share, against the CPU: one body for every compiled
+//! backend that has a device here. The others are reported and skipped.
 #![cfg(feature = "cpu")]
 
+mod devices;
+
 use burn::tensor::{Device, Tensor, TensorData};
+use devices::{assert_close, noise, on_every_device, values};
 use rlvr_backends::kernels::{
-    DecodeRows, DecodeState, Drawing, Filters, FirstRows, Heads, KvPanels, NO_TOKEN, PrefixSpans,
-    Projected, PromptSpan, Rotation, RowSpan, add_rms_norm, decode_attention, draw,
-    prefix_attention, prefix_attention_backward, rms_norm, rms_norm_backward, rotate, rotate_back,
-    sum_of_squares, swiglu, swiglu_backward, swiglu_operand,
+    DecodeRows, DecodeState, Drawing, Filters, FirstRows, Heads, KvPanels, NO_TOKEN, Projected,
+    Rotation, RowSpan, add_rms_norm, decode_attention, draw, rms_norm, rotate, rotate_back,
 };
-use rlvr_backends::{BackendError, BackendKind, Precision, PrecisionChoice, compiled, device};
+use rlvr_backends::{BackendKind, Precision, PrecisionChoice};
 
-/// Runs `body` on every device that is not the oracle.
-fn on_every_device(body: impl Fn(BackendKind, &Device)) {
-    for kind in compiled()
-        .into_iter()
-        .filter(|kind| *kind != BackendKind::Cpu)
-    {
-        match device(kind) {
-            Ok(device) => body(kind, &device),
-            Err(error @ BackendError::NoDevice { .. }) => eprintln!("skipped: {error}"),
-            Err(error) => panic!("{error}"),
+#[test]
+fn the_norm_is_that_of_the_cpu() {
+    on_every_device(|kind, device| {
+        for [rows, width] in [[1, 576], [300, 64], [70_000, 8], [3, 1000]] {
+            let on = |device: &Device| {
+                let x = noise([rows, width], 1, device) * 3.0;
+                values(rms_norm(x, noise([width], 2, device), 1e-5))
+            };
+            let (found, expected) = (on(device), on(&Device::flex()));
+            assert_close(kind, &format!("{rows} x {width}"), &found, &expected, 1e-6);
+            let on = |device: &Device| {
+                let [x, delta] = [1, 3].map(|salt| noise([rows, width], salt, device));
+                let gamma = noise([width], 2, device);
+                add_rms_norm(x, delta, gamma, 1e-5, Precision::F32).map(values)
+            };
+            for (found, expected) in on(device).iter().zip(&on(&Device::flex())) {
+                assert_close(
+                    kind,
+                    &format!("sum, {rows} x {width}"),
+                    found,
+                    expected,
+                    1e-6,
+                );
+            }
         }
-    }
-}
-
-/// Values between -1 and 1 that repeat nowhere, the same on every device.
-fn noise<const D: usize>(shape: [usize; D], salt: usize, device: &Device) -> Tensor<D> {
-    let place = |index: usize| (index * 7 + salt * 131) as f64 * 0.618_034 + salt as f64;
-    let count = shape.iter().product();
-    let values: Vec<f32> = (0..count).map(|i| place(i).sin() as f32).collect();
-    Tensor::from_data(TensorData::new(values, shape), device)
-}
-
-fn values<const D: usize>(x: Tensor<D>) -> Vec<f32> {
-    x.into_data().iter::<f32>().collect()
-}
-
-/// Every value within `tolerance` of the largest expected one.
-fn assert_close(kind: BackendKind, what: &str, given: &[f32], expected: &[f32], tolerance: f32) {
-    assert_eq!(given.len(), expected.len(), "{kind}: {what}");
-    let largest = expected.iter().fold(0f32, |most, x| most.max(x.abs()));
-    for (index, (given, expected)) in given.iter().zip(expected).enumerate() {
-        assert!(
-            (given - expected).abs() <= tolerance * largest,
-            "{kind}: {what}[{index}] is {given}, expected {expected}"
-        );
-    }
+    });
 }
 
 #[test]
@@ -265,172 +256,6 @@ fn the_turn_is_that_of_the_cpu() {
                 let what = format!("{rows} x {heads} x {width}");
                 assert_close(kind, &what, found, expected, 1e-6);
             }
-        }
-    });
-}
-
-/// A prompt of many columns with completions of different lengths, one of them empty; a lone prompt,
-/// and one that is a single row.
-fn packed() -> Vec<PromptSpan> {
-    [(150, vec![13, 0, 66]), (40, vec![]), (1, vec![5])]
-        .map(|(num_prompt_rows, completion_rows)| PromptSpan {
-            num_prompt_rows,
-            completion_rows,
-        })
-        .to_vec()
-}
-
-/// What is attended, and the gradients of queries, keys and values, of inputs that bf16 holds.
-fn attended(device: &Device, heads: Heads, precision: Precision) -> [Vec<f32>; 4] {
-    let packed = packed();
-    let rows = packed.iter().map(PromptSpan::num_rows).sum();
-    let columns = heads.num_kv_heads * heads.width;
-    let spans = PrefixSpans::new(&packed, heads, device);
-    let inputs = || {
-        let noise = |columns, salt| {
-            // Not every device rounds.
-            let on_host = noise([rows, columns], salt, &Device::flex()) * 2.0;
-            let rounded = Precision::Bf16.result(Precision::Bf16.operand(on_host));
-            precision.operand(Tensor::from_data(rounded.into_data(), device))
-        };
-        [
-            noise(columns * heads.group, 1),
-            noise(columns, 2),
-            noise(columns, 3),
-        ]
-    };
-    let [queries, keys, own] = inputs();
-    let found = prefix_attention(queries, keys, own, &spans, heads, precision);
-    let grad = noise([rows, columns * heads.group], 4, device);
-    let [queries, keys, own] = inputs();
-    let back = prefix_attention_backward(queries, keys, own, grad, &spans, heads, precision);
-    [found, back.queries, back.keys, back.values].map(values)
-}
-
-#[test]
-fn prefix_attention_and_its_gradients_are_those_of_the_cpu() {
-    on_every_device(|kind, device| {
-        // A shape that divides nothing, and three that tensor cores take. In one precision: products
-        // are tuned for each.
-        for (num_kv_heads, group, width) in [(2, 5, 24), (2, 3, 16), (1, 2, 64), (1, 1, 128)] {
-            let heads = Heads {
-                num_kv_heads,
-                group,
-                width,
-            };
-            let has_bf16 = device.supports_dtype(burn::tensor::FloatDType::BF16);
-            let (precision, tolerance) = match has_bf16 {
-                true => (Precision::Bf16, 1e-2),
-                false => (Precision::F32, 1e-5),
-            };
-            let found = attended(device, heads, precision);
-            let expected = attended(&Device::flex(), heads, Precision::F32);
-            let names = ["attended", "queries", "keys", "values"];
-            for ((found, expected), name) in found.iter().zip(&expected).zip(names) {
-                let what = format!("heads of {width} in {precision}: {name}");
-                assert_close(kind, &what, found, expected, tolerance);
-            }
-        }
-    });
-}
-
-#[test]
-fn the_norm_is_that_of_the_cpu() {
-    on_every_device(|kind, device| {
-        for [rows, width] in [[1, 576], [300, 64], [70_000, 8], [3, 1000]] {
-            let on = |device: &Device| {
-                let x = noise([rows, width], 1, device) * 3.0;
-                values(rms_norm(x, noise([width], 2, device), 1e-5))
-            };
-            let (found, expected) = (on(device), on(&Device::flex()));
-            assert_close(kind, &format!("{rows} x {width}"), &found, &expected, 1e-6);
-            let on = |device: &Device| {
-                let [x, delta] = [1, 3].map(|salt| noise([rows, width], salt, device));
-                let gamma = noise([width], 2, device);
-                add_rms_norm(x, delta, gamma, 1e-5, Precision::F32).map(values)
-            };
-            for (found, expected) in on(device).iter().zip(&on(&Device::flex())) {
-                assert_close(
-                    kind,
-                    &format!("sum, {rows} x {width}"),
-                    found,
-                    expected,
-                    1e-6,
-                );
-            }
-        }
-    });
-}
-
-/// The precisions of operands that the device has, and what their rounding may make of a value.
-fn precisions(device: &Device) -> Vec<(Precision, f32)> {
-    let has_bf16 = device.supports_dtype(burn::tensor::FloatDType::BF16);
-    let mut found = vec![(Precision::F32, 1e-6)];
-    found.extend(has_bf16.then_some((Precision::Bf16, 4e-3)));
-    found
-}
-
-#[test]
-fn the_gate_and_its_gradients_are_those_of_the_cpu() {
-    on_every_device(|kind, device| {
-        // With whole vectors and without.
-        for [rows, width] in [[1, 1], [70, 30], [33, 1536]] {
-            let on = |device: &Device, precision: Precision| {
-                let gate_up = noise([rows, 2 * width], 1, device) * 9.0;
-                let half = |first| gate_up.clone().narrow(1, first, width);
-                // What products left.
-                let part = |first| precision.operand(half(first));
-                let grad = precision.operand(noise([rows, width], 2, device));
-                let back = swiglu_backward(part(0), part(width), grad, precision);
-                let merged = swiglu_operand(precision.operand(gate_up.clone()), precision);
-                let apart = swiglu(part(0), part(width), precision);
-                [merged, apart, back.value, back.gate, back.up].map(values)
-            };
-            for (precision, tolerance) in precisions(device) {
-                let (found, expected) = (on(device, precision), on(&Device::flex(), precision));
-                for (part, (found, expected)) in found.iter().zip(&expected).enumerate() {
-                    let what = format!("{rows} x {width} in {precision}, part {part}");
-                    assert_close(kind, &what, found, expected, tolerance);
-                }
-            }
-        }
-    });
-}
-
-#[test]
-fn the_gradient_of_the_norm_is_that_of_the_cpu() {
-    on_every_device(|kind, device| {
-        for [rows, width] in [[1, 3], [21, 576], [9000, 24], [5, 4096]] {
-            let on = |device: &Device| {
-                let gamma = noise([1, width], 2, device).squeeze_dim(0) + 1.5;
-                let (x, grad) = (
-                    noise([rows, width], 1, device),
-                    noise([rows, width], 3, device),
-                );
-                let (x, gamma) = rms_norm_backward(x, gamma, 1e-5, grad);
-                [values(x), values(gamma)]
-            };
-            for (found, expected) in on(device).iter().zip(&on(&Device::flex())) {
-                let what = format!("{rows} x {width}");
-                assert_close(kind, &what, found, expected, 1e-5);
-            }
-        }
-    });
-}
-
-#[test]
-fn squares_add_up_as_on_the_cpu() {
-    on_every_device(|kind, device| {
-        let sum =
-            |parts: Tensor<1>| values(parts).iter().map(|&x| f64::from(x)).sum::<f64>() as f32;
-        for [rows, width] in [[1, 1], [3, 30], [576, 1536]] {
-            let on = |device: &Device| {
-                let matrix = noise([rows, width], 1, device);
-                let vector: Tensor<1> = noise([1, width], 2, device).squeeze_dim(0);
-                [sum(sum_of_squares(&matrix)), sum(sum_of_squares(&vector))]
-            };
-            let what = format!("{rows} x {width}");
-            assert_close(kind, &what, &on(device), &on(&Device::flex()), 1e-6);
         }
     });
 }
