@@ -19,6 +19,12 @@ pub(crate) fn compute_capability(device: &burn::tensor::Device) -> Option<u32> {
     identity.fingerprint.strip_prefix("ptx_sm")?.parse().ok()
 }
 
+/// True if the card has tensor cores for bf16 and for TF32: from compute capability 8.0 on.
+#[cfg(feature = "cuda")]
+pub(crate) fn has_tensor_cores(device: &burn::tensor::Device) -> bool {
+    compute_capability(device).is_some_and(|capability| capability >= 80)
+}
+
 /// Asks for the card at a PCI address; `None` where the tool is missing or refuses.
 #[cfg(feature = "cuda")]
 pub(crate) fn ask(pci_address: &str) -> Option<Nvidia> {

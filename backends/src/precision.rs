@@ -57,7 +57,7 @@ fn rounds_f32_products(kind: BackendKind, device: &Device) -> bool {
     if kind != BackendKind::Cuda {
         return false;
     }
-    crate::nvidia::compute_capability(device).is_some_and(|capability| capability >= 80)
+    crate::nvidia::has_tensor_cores(device)
 }
 
 #[cfg(not(feature = "cuda"))]

@@ -12,7 +12,7 @@ use std::time::Instant;
 
 use burn::module::Module;
 use burn::tensor::Device;
-use rlvr_backends::{BackendKind, Precision, RowLayout, device_memory, hand_back_memory};
+use rlvr_backends::{BackendKind, Precision, device_memory, hand_back_memory};
 use serde::Serialize;
 
 use self::load::{gradients, requests};
@@ -226,13 +226,8 @@ impl Bench {
 
     /// Of an update of the load in one micro-batch.
     fn predicted_bytes(&self, load: Load) -> u64 {
-        let shape = RunShape {
-            model: self.policy.config(),
-            longest_prompt: load.prompt_tokens,
-            precision: self.precision(),
-            layout: RowLayout::of(self.kind),
-            keeps_start: false,
-        };
+        let (model, prompt) = (self.policy.config(), load.prompt_tokens);
+        let shape = RunShape::of_call(self.kind, model, prompt, self.precision());
         let mut config = RunConfig::default();
         config.backend.kind = self.kind;
         config.selection.prompts_per_step = load.num_prompts;

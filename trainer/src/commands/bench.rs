@@ -3,7 +3,7 @@
 use std::io::Write;
 
 use burn::tensor::Device;
-use rlvr_backends::{BackendKind, DeviceFacts, Precision, RowLayout, total_memory};
+use rlvr_backends::{BackendKind, DeviceFacts, Precision, total_memory};
 use serde::Serialize;
 
 use crate::bench::load::scoring;
@@ -152,13 +152,7 @@ fn choose_sizes(
     load: Load,
     (device, precision): (&Device, Precision),
 ) {
-    let shape = RunShape {
-        model,
-        longest_prompt: load.prompt_tokens,
-        precision,
-        layout: RowLayout::of(config.backend.kind),
-        keeps_start: false,
-    };
+    let shape = RunShape::of_call(config.backend.kind, model, load.prompt_tokens, precision);
     config.rollout.max_new_tokens = load.new_tokens;
     let completions = [load.num_prompts, load.group];
     choose_for_call(&shape, config, completions, total_memory(device));

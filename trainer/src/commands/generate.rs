@@ -4,7 +4,7 @@ use std::io::Write;
 
 use burn::module::Module;
 use burn::tensor::Device;
-use rlvr_backends::{Precision, RowLayout, total_memory};
+use rlvr_backends::{Precision, total_memory};
 use serde::{Deserialize, Serialize};
 
 use super::lines::read_lines;
@@ -120,13 +120,7 @@ fn choose_sizes(
     (device, precision): (&Device, Precision),
 ) {
     let longest = requests.iter().map(|it| it.prompt_tokens.len()).max();
-    let shape = RunShape {
-        model,
-        longest_prompt: longest.unwrap_or(0),
-        precision,
-        layout: RowLayout::of(config.backend.kind),
-        keeps_start: false,
-    };
+    let shape = RunShape::of_call(config.backend.kind, model, longest.unwrap_or(0), precision);
     let group = requests.iter().map(|it| it.num_completions).max();
     let completions = [requests.len(), group.unwrap_or(0) as usize];
     choose_for_call(&shape, config, completions, total_memory(device));

@@ -70,6 +70,24 @@ pub struct RunShape<'a> {
     pub keeps_start: bool,
 }
 
+impl<'a> RunShape<'a> {
+    /// Of one call outside a run.
+    pub fn of_call(
+        kind: BackendKind,
+        model: &'a ModelConfig,
+        longest_prompt: usize,
+        precision: Precision,
+    ) -> Self {
+        Self {
+            model,
+            longest_prompt,
+            precision,
+            layout: RowLayout::of(kind),
+            keeps_start: false,
+        }
+    }
+}
+
 impl RunShape<'_> {
     /// Tokens of the longest prompt with the longest completion.
     fn longest(&self, config: &RunConfig) -> usize {

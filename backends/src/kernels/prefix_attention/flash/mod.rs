@@ -25,10 +25,6 @@ pub(in crate::kernels) use backward::launch as launch_backward;
 pub(in crate::kernels) use forward::launch;
 pub(super) use layout::Layout;
 
-/// The first compute capability with tensor cores for bf16.
-#[cfg(feature = "cuda")]
-const LEAST_CAPABILITY: u32 = 80;
-
 /// True if the kernels run there.
 pub(super) fn has_kernel(device: &Device, precision: Precision, heads: Heads) -> bool {
     precision == Precision::Bf16 && heads.fit_tiles() && has_tensor_cores(device)
@@ -37,7 +33,7 @@ pub(super) fn has_kernel(device: &Device, precision: Precision, heads: Heads) ->
 /// True if they multiply bf16.
 fn has_tensor_cores(device: &Device) -> bool {
     #[cfg(feature = "cuda")]
-    return crate::nvidia::compute_capability(device).is_some_and(|it| it >= LEAST_CAPABILITY);
+    return crate::nvidia::has_tensor_cores(device);
     #[cfg(not(feature = "cuda"))]
     {
         let _ = device;
