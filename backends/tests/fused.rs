@@ -8,7 +8,8 @@ use burn::tensor::{Device, Tensor, TensorData};
 use devices::{assert_close, noise, on_every_device, values};
 use rlvr_backends::kernels::{
     DecodeRows, DecodeState, Drawing, Filters, FirstRows, Heads, KvPanels, NO_TOKEN, Projected,
-    Rotation, RowSpan, add_rms_norm, decode_attention, draw, rms_norm, rotate, rotate_back,
+    Projection, Rotation, RowSpan, add_rms_norm, decode_attention, draw, project_and_draw,
+    rms_norm, rotate, rotate_back,
 };
 use rlvr_backends::{BackendKind, Precision, PrecisionChoice};
 
@@ -78,6 +79,104 @@ fn the_ends_of_the_distribution_are_drawn_from_tokens_with_weight() {
         let found = values(draw(logits, uniforms, &drawing));
         let tokens: Vec<f32> = found.chunks(3).map(|row| row[0]).collect();
         assert_eq!(tokens, [5.0, 8191.0, 8300.0, NO_TOKEN], "{kind}");
+        assert_close(
+            kind,
+            "log-prob",
+            &found[1..3],
+            &[-3f32.ln(), 3f32.ln()],
+            1e-6,
+        );
+    });
+}
+
+/// -1, 0 and 1 in no order: sums of their products have the same bits in every order and precision.
+fn signs(shape: [usize; 2], salt: u64, device: &Device) -> Tensor<2> {
+    let sign = |index: u64| {
+        let mixed = (index + 1 + salt * 0x1_0001).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        ((mixed ^ (mixed >> 31)).wrapping_mul(0xbf58_476d_1ce4_e5b9) >> 40) % 3
+    };
+    let count = shape[0] * shape[1];
+    let signs: Vec<f32> = (0..count as u64).map(|it| sign(it) as f32 - 1.0).collect();
+    Tensor::from_data(TensorData::new(signs, shape), device)
+}
+
+#[test]
+fn draws_with_a_vocabulary_are_those_of_the_cpu() {
+    on_every_device(|kind, device| {
+        let precision = PrecisionChoice::Auto.resolve(kind, device);
+        let precision = precision.expect("every device has one");
+        // Planes of rows in vain, one below the other and several cubes of them; parts of a strip, of a
+        // run of strips and of the terms; a width without a kernel.
+        for (rows, width, vocab) in [
+            (5, 64, 1000),
+            (33, 80, 17),
+            (65, 576, 2050),
+            (150, 96, 700),
+            (7, 24, 300),
+        ] {
+            for temperature in [0.0, 0.7, 1.0, 1.6] {
+                let drawing = Drawing::at(temperature, Filters::default());
+                let on = |device: &Device, precision| {
+                    let head = Projection {
+                        weight: signs([vocab, width], 2, device) * 0.25,
+                        bias: None,
+                    };
+                    let uniforms = (noise([rows, 1], 3, device) + 1.0) * 0.499_999;
+                    let hidden = signs([rows, width], 1, device);
+                    values(project_and_draw(
+                        hidden, &head, uniforms, &drawing, precision,
+                    ))
+                };
+                let what = format!("{rows} x {width} x {vocab}, {drawing:?}");
+                let found = on(device, precision);
+                let expected = on(&Device::flex(), Precision::F32);
+                for (found, expected) in found.chunks(3).zip(expected.chunks(3)) {
+                    assert_eq!(found[0], expected[0], "{kind}: {what}: token");
+                    assert_close(kind, &what, &found[1..], &expected[1..], 1e-5);
+                }
+            }
+        }
+    });
+}
+
+#[test]
+fn draws_with_a_vocabulary_end_at_tokens_with_weight() {
+    on_every_device(|kind, device| {
+        let precision = PrecisionChoice::Auto.resolve(kind, device);
+        let precision = precision.expect("every device has one");
+        let (vocab, width) = (9000, 16);
+        // Weight on three tokens, in several strips and runs of them; all others have none.
+        let mut weight = vec![0f32; vocab * width];
+        for (token, row) in weight.chunks_mut(width).enumerate() {
+            row[0] = if [5, 63, 8990].contains(&token) {
+                1.0
+            } else {
+                -1e6
+            };
+        }
+        let mut hidden = vec![0f32; 5 * width];
+        for row in hidden.chunks_mut(width) {
+            row[0] = 1.0;
+        }
+        // One logit that is not finite, or all of them.
+        weight[77 * width + 1] = 3e38;
+        hidden[3 * width + 1] = -3e38;
+        hidden[4 * width + 2] = f32::NAN;
+        let tensor = |values: &[f32]| {
+            let shape = [values.len() / width, width];
+            Tensor::<2>::from_data(TensorData::new(values.to_vec(), shape), device)
+        };
+        let uniforms = [[0.0], [0.5], [0.999_999_94], [0.2], [0.2]];
+        let uniforms = Tensor::<2>::from_floats(uniforms, device);
+        let head = Projection {
+            weight: tensor(&weight),
+            bias: None,
+        };
+        let drawing = Drawing::at(1.0, Filters::default());
+        let found = project_and_draw(tensor(&hidden), &head, uniforms, &drawing, precision);
+        let found = values(found);
+        let tokens: Vec<f32> = found.chunks(3).map(|row| row[0]).collect();
+        assert_eq!(tokens, [5.0, 63.0, 8990.0, NO_TOKEN, NO_TOKEN], "{kind}");
         assert_close(
             kind,
             "log-prob",

@@ -128,19 +128,7 @@ fn length_penalty(overlong: Overlong, rollout: &Rollout) -> f64 {
 
 /// One rollout as the update sees it.
 pub fn row(group: &Group, rollout: &Rollout, advantage: f64) -> Row {
-    Row {
-        prompt_id: group.prompt.id,
-        rollout_index: rollout.completion.index,
-        tokens: [
-            group.prompt.prompt_tokens.as_slice(),
-            &rollout.completion.tokens,
-        ]
-        .concat(),
-        num_prompt_tokens: group.prompt.prompt_tokens.len(),
-        advantage,
-        sampler_logprobs: rollout.completion.sampler_logprobs.clone(),
-        old_logprobs: None,
-    }
+    Row::of(&group.prompt, &rollout.completion, advantage)
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
 use rlvr_backends::kernels::PromptSpan;
 
 use crate::policy::packed::PackedTokens;
-use crate::record::PromptId;
+use crate::record::{Completion, Prompt, PromptId};
 
 /// One rollout as the update sees it.
 #[derive(Clone, Debug, PartialEq)]
@@ -32,6 +32,19 @@ pub struct Row {
 }
 
 impl Row {
+    /// A completion as it was sampled; nothing is known yet of the weights at the start of the step.
+    pub fn of(prompt: &Prompt, completion: &Completion, advantage: f64) -> Self {
+        Self {
+            prompt_id: prompt.id,
+            rollout_index: completion.index,
+            tokens: [&prompt.prompt_tokens[..], &completion.tokens].concat(),
+            num_prompt_tokens: prompt.prompt_tokens.len(),
+            advantage,
+            sampler_logprobs: completion.sampler_logprobs.clone(),
+            old_logprobs: None,
+        }
+    }
+
     /// Tokens of the completion.
     pub fn num_completion_tokens(&self) -> usize {
         self.tokens.len() - self.num_prompt_tokens

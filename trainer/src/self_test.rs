@@ -6,6 +6,7 @@
 
 mod draws;
 mod replays;
+mod sampled;
 mod scored;
 
 use std::fmt;

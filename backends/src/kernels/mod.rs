@@ -13,7 +13,7 @@
 //! | --- | --- |
 //! | `swiglu`, `prefix_attention`, their gradients, that of `rms_norm`, `token_scores`, `token_entropies`, `matmul`, `matmul_add`, `project`, `adamw`, `add`, `scale`, `sum_of_squares` | `cpu` |
 //! | `rms_norm`, `rotate` and its gradient, `decode_attention` | `cpu`, CubeCL (CUDA and wgpu) |
-//! | `prefix_attention` and its gradient in bf16 | CUDA with tensor cores |
+//! | `prefix_attention` and its gradient, `project_and_draw`, in bf16 | CUDA with tensor cores |
 //! | weights of `prefix_attention` and their gradient, between products of Burn's, `DecodeState` | CubeCL |
 //! | `add_rms_norm`, `swiglu_operand`, `draw` | CubeCL |
 //!
@@ -47,7 +47,10 @@ pub use decode_attention::{
     COLUMN_BUCKET, DecodeRows, KvPanels, Projected, RowSpan, decode_attention,
 };
 pub use decode_state::{DecodeState, FirstRows};
-pub use draw::{Drawing, Filters, NO_TOKEN, RESOLUTION, VOCAB_LIMIT, draw, draw_bytes};
+pub use draw::{
+    Drawing, Filters, NO_TOKEN, RESOLUTION, VOCAB_LIMIT, draw, project_and_draw,
+    project_and_draw_bytes,
+};
 pub use gradients::{add, scale, sum_of_squares};
 pub use index::MASKED;
 pub use matmul::{matmul, matmul_add, matmul_raw};

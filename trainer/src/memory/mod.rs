@@ -5,7 +5,7 @@ mod budget;
 mod sizes;
 mod update;
 
-use rlvr_backends::kernels::{draw_bytes, holds_scores};
+use rlvr_backends::kernels::{holds_scores, project_and_draw_bytes};
 use rlvr_backends::{BackendKind, Precision, RowLayout};
 
 use crate::config::RunConfig;
@@ -148,19 +148,21 @@ fn gate_bytes(shape: &RunShape<'_>, config: &RunConfig) -> u64 {
         + copies * shape.with_gaps(logits, model.vocab_size)
 }
 
-/// What drawing tokens on the device needs beside the logits.
-fn sampling_bytes(shape: &RunShape<'_>, config: &RunConfig, num_slots: usize) -> u64 {
-    let vocab = shape.model.vocab_size;
-    let is_host = config.backend.kind.is_host();
-    if !config.rollout.sampling.is_device(is_host) {
-        return 0;
+/// What drawing tokens takes where it is done on the device, logits included if they are there.
+fn drawing_bytes(shape: &RunShape<'_>, config: &RunConfig, num_slots: usize) -> Option<u64> {
+    let (model, rollout, kind) = (shape.model, &config.rollout, config.backend.kind);
+    if !rollout.sampling.is_device(kind.is_host()) || rollout.repetition_penalty != 1.0 {
+        return None;
     }
-    let bytes = shape.with_gaps(draw_bytes(num_slots, vocab), vocab);
-    match records_steps(config) {
+    let filters = rollout.sampling(Vec::new()).filters();
+    let head = [model.hidden_size, model.vocab_size];
+    let bytes = project_and_draw_bytes(kind, shape.precision, num_slots, head, &filters);
+    let bytes = shape.with_gaps(bytes, model.vocab_size);
+    Some(match records_steps(config) {
         // A recording keeps what its step works with: for all slots, a half, a quarter and an eighth.
         true => bytes + bytes / 2 + bytes / 4 + bytes / 8,
         false => bytes,
-    }
+    })
 }
 
 /// Whether launches of decode steps are recorded, as far as the configuration says.
@@ -205,8 +207,11 @@ pub fn run_memory(shape: &RunShape<'_>, config: &RunConfig) -> Result<RunMemory,
     };
     let mut largest: Option<(MemoryEstimate, u64)> = None;
     for demand in demands(shape, config) {
-        let found = estimate(model, &rollout, &demand, attention)?;
-        let bytes = found.total_bytes() + sampling_bytes(shape, config, found.num_slots);
+        let mut found = estimate(model, &rollout, &demand, attention)?;
+        if let Some(bytes) = drawing_bytes(shape, config, found.num_slots) {
+            found.logits_bytes = bytes;
+        }
+        let bytes = found.total_bytes();
         if largest.as_ref().is_none_or(|(_, most)| bytes > *most) {
             largest = Some((found, bytes));
         }
@@ -273,13 +278,14 @@ mod tests {
         let scores = 5 * 2048 * (model.num_heads * 20) as u64 * F32;
         let without = without + scores;
         assert_eq!(bytes(&config), without + 1000 + 3 * 4000);
-        // Six tensors of the size of the logits of 64 slots.
+        // The logits of 64 slots, and six tensors of their size; none on the host.
         config.rollout.sampling = SamplingPlace::Auto;
-        let sampling = 6 * 64 * 48 * F32;
+        let without = without - 2 * (64 + 8) * 48 * F32;
+        let sampling = 7 * 64 * 48 * F32;
         assert_eq!(bytes(&config), without + 1000 + 3 * 4000 + sampling);
         // A recording each for 64, 32, 16 and 8 of them, and one worker, whatever is asked for.
         config.backend.kind = BackendKind::Cuda;
-        let sampling = 6 * (64 + 32 + 16 + 8) * 48 * F32;
+        let sampling = 7 * (64 + 32 + 16 + 8) * 48 * F32;
         let recorded = without + 1000 + 3 * 4000 + sampling;
         assert_eq!(bytes(&config), recorded);
         config.rollout.num_workers = 2;
@@ -292,8 +298,18 @@ mod tests {
         config.rollout.num_workers = 1;
         assert_eq!(
             bytes(&config),
-            without + 1000 + 3 * 4000 + 6 * 64 * 48 * F32
+            without + 1000 + 3 * 4000 + 7 * 64 * 48 * F32
         );
+        // In bf16 four numbers of a strip of 64 tokens, but not with filters.
+        let model = ModelConfig {
+            vocab_size: 640,
+            ..model
+        };
+        let shape = bf16(&model, RowLayout::DENSE);
+        let logits = |config: &RunConfig| run_memory(&shape, config).unwrap().rollout.logits_bytes;
+        assert_eq!(logits(&config), 64 * 10 * 4 * F32);
+        config.rollout.top_k = Some(20);
+        assert_eq!(logits(&config), 7 * 64 * 640 * F32);
     }
 
     fn bf16<'a>(model: &'a ModelConfig, layout: RowLayout) -> RunShape<'a> {

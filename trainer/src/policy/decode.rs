@@ -12,8 +12,8 @@
 use burn::nn::{Linear, RmsNorm};
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use rlvr_backends::kernels::{
-    DecodeRows, Projected, Projection, add_rms_norm, project, project_raw, rms_norm_operand,
-    swiglu, swiglu_operand,
+    DecodeRows, Drawing, Projected, Projection, add_rms_norm, project, project_and_draw,
+    project_raw, rms_norm_operand, swiglu, swiglu_operand,
 };
 use rlvr_backends::{Precision, is_host};
 
@@ -104,12 +104,12 @@ impl DecodeWeights {
         }
     }
 
-    /// Logits of one token per row, row `r` in slot `r` of the cache, as the last column that `rows`
-    /// says it sees. The cache is written.
+    /// Final hidden states of one token per row, row `r` in slot `r` of the cache, as the last column
+    /// that `rows` says it sees. The cache is written.
     ///
     /// # Shapes
     /// - `tokens`: `[R]`
-    /// - output: `[R, V]`
+    /// - output: `[R, D]`, an operand
     ///
     /// # Panics
     /// If `rows` are not R.
@@ -127,7 +127,7 @@ impl DecodeWeights {
             stream = block.step(stream, cache, rows, self);
         }
         let (_, hidden) = stream.norm(&self.norm, self.precision);
-        self.logits(hidden)
+        hidden
     }
 
     /// Where it decodes.
@@ -149,6 +149,18 @@ impl DecodeWeights {
     /// - output: `[R, V]`
     pub fn logits(&self, hidden: Tensor<2>) -> Tensor<2> {
         project_raw(hidden, &self.head, self.precision)
+    }
+
+    /// Tokens drawn from these logits, with log-prob and entropy; the logits may never be in memory.
+    ///
+    /// # Shapes
+    /// - `hidden`: `[R, D]`, at least one row; `uniforms`: `[R, 1]`
+    /// - output: `[R, 3]`, as of [`rlvr_backends::kernels::draw`]
+    ///
+    /// # Panics
+    /// As [`project_and_draw`].
+    pub fn draw(&self, hidden: Tensor<2>, uniforms: Tensor<2>, drawing: &Drawing) -> Tensor<2> {
+        project_and_draw(hidden, &self.head, uniforms, drawing, self.precision)
     }
 }
 
@@ -376,7 +388,8 @@ mod tests {
                 });
                 let inputs = [tokens[0][positions[0]], tokens[1][positions[1]]];
                 let rows = cache.rows(spans.to_vec());
-                let logits = values(weights.step(weights.upload(&inputs), &rows, &mut cache));
+                let hidden = weights.step(weights.upload(&inputs), &rows, &mut cache);
+                let logits = values(weights.logits(hidden));
                 for (row, position) in positions.into_iter().enumerate() {
                     assert_close(&logits[row * 48..][..48], &expected[row * 90 + position]);
                 }

@@ -1,16 +1,17 @@
-//! Tokens from logits that stay on their device: what [`super::sampling`] does on the host. A call
-//! uploads one number per row and reads three; [`rlvr_backends::kernels::draw`] says how they are
-//! drawn and what differs from the host.
+//! Tokens drawn on the device, where logits stay or are never in memory: what [`super::sampling`] does on
+//! the host. A call uploads one number per row and reads three; [`rlvr_backends::kernels::draw`] says
+//! how they are drawn and what differs from the host.
 //!
 //! There is no repetition penalty here, which would need every row's history: the engine then
 //! samples on the host.
 
-use burn::tensor::{DType, Tensor, TensorData};
-use rlvr_backends::kernels::{Drawing, Filters, draw};
+use burn::tensor::{DType, Device, Tensor, TensorData};
+use rlvr_backends::kernels::{Drawing, draw};
 
 use super::sampling::Draw;
 use super::worker::read;
 use super::{RolloutError, SamplingParams};
+use crate::policy::decode::DecodeWeights;
 
 /// Samples rows on the device of their logits.
 #[derive(Clone, Copy, Debug)]
@@ -21,13 +22,8 @@ pub struct DeviceSampler {
 impl DeviceSampler {
     /// A sampler. It does not read the repetition penalty.
     pub fn new(params: &SamplingParams) -> Self {
-        let filters = Filters {
-            top_k: params.top_k,
-            top_p: params.top_p,
-            min_p: params.min_p,
-        };
         Self {
-            drawing: Drawing::at(params.temperature, filters),
+            drawing: Drawing::at(params.temperature, params.filters()),
         }
     }
 
@@ -47,28 +43,60 @@ impl DeviceSampler {
         logits: Tensor<2>,
         uniforms: &[f64],
     ) -> Result<Vec<Option<Draw>>, RolloutError> {
-        let rows = uniforms.len();
-        if logits.dims()[0] == 0 && rows == 0 {
+        if logits.dims()[0] == 0 && uniforms.is_empty() {
             return Ok(Vec::new());
         }
-        let uniforms: Vec<f32> = uniforms.iter().map(|&uniform| uniform as f32).collect();
-        let uniforms = TensorData::new(uniforms, [rows, 1]);
-        let uniforms = Tensor::<2>::from_data(uniforms, (&logits.device(), DType::F32));
-        let drawn = read(self.draw_unread(logits, uniforms))?;
-        Ok(drawn.as_chunks().0.iter().map(drawn_of).collect())
+        let uniforms = upload(uniforms, &logits.device());
+        drawn(draw(logits, uniforms, &self.drawing))
     }
 
-    /// As [`DeviceSampler::draw`], without waiting.
+    /// As [`DeviceSampler::draw`], from final hidden states.
     ///
     /// # Shapes
-    /// - `logits`: `[R, V]`, at least one row; `uniforms`: `[R, 1]`
+    /// - `hidden`: `[R, D]`, at least one row; `uniforms`: `[R]`
+    ///
+    /// # Errors
+    /// As [`DeviceSampler::draw`].
+    ///
+    /// # Panics
+    /// As [`DecodeWeights::draw`].
+    pub(super) fn draw_hidden(
+        &self,
+        weights: &DecodeWeights,
+        hidden: Tensor<2>,
+        uniforms: &[f64],
+    ) -> Result<Vec<Option<Draw>>, RolloutError> {
+        let uniforms = upload(uniforms, &hidden.device());
+        drawn(self.draw_unread(weights, hidden, uniforms))
+    }
+
+    /// As [`DeviceSampler::draw_hidden`], without waiting.
+    ///
+    /// # Shapes
+    /// - `hidden`: `[R, D]`, at least one row; `uniforms`: `[R, 1]`
     /// - output: `[R, 3]`; what [`drawn_of`] takes
     ///
     /// # Panics
-    /// As [`draw`].
-    pub(super) fn draw_unread(&self, logits: Tensor<2>, uniforms: Tensor<2>) -> Tensor<2> {
-        draw(logits, uniforms, &self.drawing)
+    /// As [`DecodeWeights::draw`].
+    pub(super) fn draw_unread(
+        &self,
+        weights: &DecodeWeights,
+        hidden: Tensor<2>,
+        uniforms: Tensor<2>,
+    ) -> Tensor<2> {
+        weights.draw(hidden, uniforms, &self.drawing)
     }
+}
+
+fn upload(uniforms: &[f64], device: &Device) -> Tensor<2> {
+    let rows = uniforms.len();
+    let uniforms: Vec<f32> = uniforms.iter().map(|&uniform| uniform as f32).collect();
+    Tensor::from_data(TensorData::new(uniforms, [rows, 1]), (device, DType::F32))
+}
+
+fn drawn(rows: Tensor<2>) -> Result<Vec<Option<Draw>>, RolloutError> {
+    let rows = read(rows)?;
+    Ok(rows.as_chunks().0.iter().map(drawn_of).collect())
 }
 
 /// What a row draws, from token, log-prob and entropy; nothing from a logit that is not finite.

@@ -31,7 +31,7 @@ pub(super) enum Draws<'a> {
         call: &'a Call<'a>,
         sampler: DeviceSampler,
         repeated: Repeated,
-        /// Rows of which logits are made at most.
+        /// Rows that are drawn for at once at most.
         most_rows: usize,
     },
 }
@@ -81,7 +81,8 @@ impl<'a> Draws<'a> {
                 let weights = &call.weights;
                 let tokens = weights.upload(&rows.tokens);
                 let spans = cache.rows(rows.spans);
-                let logits = weights.step(tokens, &spans, cache);
+                let hidden = weights.step(tokens, &spans, cache);
+                let logits = weights.logits(hidden);
                 let mut active = rows.active;
                 let places: Vec<usize> = (0..active.len()).collect();
                 Ok(vec![on_host(call, logits, &places, &mut active, secs)?])
@@ -98,33 +99,38 @@ impl<'a> Draws<'a> {
     /// Appends a token to every completion; completion `i` reads row `places[i]`.
     ///
     /// # Shapes
-    /// - `logits`: `[R, V]`
+    /// - `hidden`: `[R, D]`, final hidden states
     ///
     /// # Errors
     /// If a logit is not finite or the device fails.
     pub(super) fn at_places(
         &mut self,
-        logits: Tensor<2>,
+        hidden: Tensor<2>,
         places: &[usize],
         mut active: Vec<&mut Active<'_>>,
     ) -> Result<(), RolloutError> {
-        let (sampler, most_rows) = match self {
+        let (weights, sampler, most_rows) = match self {
             Self::Host { call, secs } => {
+                let logits = call.weights.logits(hidden);
                 let draws = on_host(call, logits, places, &mut active, secs)?;
                 return append(active, draws);
             }
             Self::Device {
-                sampler, most_rows, ..
-            } => (sampler, *most_rows),
+                call,
+                sampler,
+                most_rows,
+                ..
+            } => (&call.weights, sampler, *most_rows),
         };
         for places in places.chunks(most_rows) {
             let rest = active.split_off(places.len());
             let index: Vec<i64> = places.iter().map(|&place| place as i64).collect();
             let index = TensorData::new(index, [places.len()]);
-            let index = Tensor::<1, Int>::from_data(index, &logits.device());
+            let index = Tensor::<1, Int>::from_data(index, &hidden.device());
             let uniforms = active.iter_mut().map(|active| active.uniform(0));
             let uniforms: Vec<f64> = uniforms.collect();
-            let draws = sampler.draw(logits.clone().select(0, index), &uniforms)?;
+            let own = hidden.clone().select(0, index);
+            let draws = sampler.draw_hidden(weights, own, &uniforms)?;
             append(active, draws)?;
             active = rest;
         }

@@ -33,7 +33,7 @@ pub struct MemoryEstimate {
     pub kv_bytes: u64,
     /// Activations, scores, and keys and values of the largest prefill batch.
     pub prefill_bytes: u64,
-    /// Logits of one decode step and the sampling buffers.
+    /// Logits of one decode step and the sampling buffers: on the host, until it is known better.
     pub logits_bytes: u64,
     /// Completions decoded at once.
     pub num_slots: usize,

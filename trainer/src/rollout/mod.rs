@@ -47,6 +47,7 @@ mod stop;
 mod tests;
 mod worker;
 
+use rlvr_backends::kernels::Filters;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -217,6 +218,15 @@ pub struct SamplingParams {
 }
 
 impl SamplingParams {
+    /// What may be drawn.
+    pub fn filters(&self) -> Filters {
+        Filters {
+            top_k: self.top_k,
+            top_p: self.top_p,
+            min_p: self.min_p,
+        }
+    }
+
     /// Checks every value; keys are those of the section `rollout`.
     pub fn validate(&self) -> Result<(), InvalidValue> {
         let check = |holds: bool, key: &str, value: String, allowed: &str| match holds {

@@ -80,10 +80,11 @@ impl Stepper<'_> {
     /// One token for each row.
     fn step(self, state: DecodeState, cache: &mut KvCache) -> DecodeState {
         let rows = cache.rows_of(&state);
-        let logits = self.call.weights.step(state.tokens(), &rows, cache);
+        let weights = &self.call.weights;
+        let hidden = weights.step(state.tokens(), &rows, cache);
         // Nothing else may hold what the state edits in place.
         drop(rows);
-        let drawn = self.sampler.draw_unread(logits, state.uniforms());
+        let drawn = self.sampler.draw_unread(weights, hidden, state.uniforms());
         state.advance(drawn)
     }
 

@@ -145,12 +145,12 @@ impl<'a> Worker<'a> {
     /// tokens.
     ///
     /// # Shapes
-    /// - `logits`: `[R, V]`, of the last token of each prompt
+    /// - `hidden`: `[R, D]`, final hidden states of the last token of each prompt
     fn make_ready(
         &mut self,
         requests: &[(usize, &'a Request)],
         sources: Vec<(Vec<PromptKv>, Range<usize>)>,
-        logits: Tensor<2>,
+        hidden: Tensor<2>,
     ) -> Result<(), RolloutError> {
         let call = self.call;
         let first = self.ready.len();
@@ -168,7 +168,7 @@ impl<'a> Worker<'a> {
         }
         let waiting = self.ready.range_mut(first..);
         let waiting = waiting.flat_map(|ready| &mut ready.waiting).collect();
-        self.draws.at_places(logits, &places, waiting)
+        self.draws.at_places(hidden, &places, waiting)
     }
 
     /// Readies the requests whose prompts have been run already and gives back the others.
@@ -190,10 +190,10 @@ impl<'a> Worker<'a> {
             .iter()
             .map(|(_, it)| call.pooled[&it.prompt_id])
             .collect();
-        let logits = call.weights.logits(pool.last_hidden(&places));
+        let hidden = pool.last_hidden(&places);
         let prompts = places.iter().map(|&place| pool.prompt(place));
         let sources = prompts.map(|it| (it.layers.to_vec(), it.rows)).collect();
-        self.make_ready(&pooled, sources, logits)?;
+        self.make_ready(&pooled, sources, hidden)?;
         self.output.num_reused_prompts += places.len() as u64;
         self.output.prefill_secs += start.elapsed().as_secs_f64();
         Ok(fresh)
@@ -204,11 +204,10 @@ impl<'a> Worker<'a> {
         let start = Instant::now();
         let call = self.call;
         let prefill = call.decoder.prefill(&prompts(batch), call.precision);
-        let logits = self.call.weights.logits(prefill.last_hidden);
         let rows = prefill.rows.into_iter();
         self.output.prefill_tokens += rows.clone().map(|rows| rows.len() as u64).sum::<u64>();
         let sources = rows.map(|rows| (prefill.layers.clone(), rows)).collect();
-        self.make_ready(batch, sources, logits)?;
+        self.make_ready(batch, sources, prefill.last_hidden)?;
         self.output.prefill_secs += start.elapsed().as_secs_f64();
         Ok(())
     }

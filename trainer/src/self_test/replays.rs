@@ -49,7 +49,11 @@ pub(super) fn replays(session: &Session, policy: &Decoder) -> Result<Vec<Check>,
     ])
 }
 
-fn roll_out(
+/// Several completions of each of the first prompts.
+///
+/// # Errors
+/// If the engine fails, or warns of a recording.
+pub(super) fn roll_out(
     session: &Session,
     policy: &Decoder,
     record_steps: bool,

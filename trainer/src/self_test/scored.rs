@@ -5,6 +5,7 @@ use burn::tensor::{Device, FloatDType};
 use rlvr_backends::{BackendKind, Precision};
 use rlvr_core::GrpoLossConfig;
 
+use super::sampled::Sampled;
 use super::{Check, NUM_PROMPTS, check, config, relative};
 use crate::batch::Row;
 use crate::failure::Failure;
@@ -83,13 +84,19 @@ impl Scored {
     }
 }
 
-/// Scores in bf16 on both sides, where the device computes in it.
+/// Scores and samples in bf16 on both sides, where the device computes in it.
 pub(super) fn half_precision(kind: BackendKind, device: &Device) -> Result<Vec<Check>, Failure> {
     if !device.supports_dtype(FloatDType::BF16) {
         return Ok(Vec::new());
     }
-    let on = |kind| Scored::on(&Session::open(config(kind, Precision::Bf16)?)?);
-    Ok(on(kind)?.against_in_bf16(&on(BackendKind::Cpu)?))
+    let on = |kind| {
+        let session = Session::open(config(kind, Precision::Bf16)?)?;
+        Ok::<_, Failure>((Scored::on(&session)?, Sampled::on(&session)?))
+    };
+    let ((scored, sampled), (expected, expected_samples)) = (on(kind)?, on(BackendKind::Cpu)?);
+    let mut checks = scored.against_in_bf16(&expected);
+    checks.extend(sampled.against(&expected_samples));
+    Ok(checks)
 }
 
 /// Worked solutions with advantages of both signs: the same rows on every backend.

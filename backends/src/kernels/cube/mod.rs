@@ -6,6 +6,7 @@
 pub(super) mod rows;
 pub(super) mod squares;
 pub(super) mod sums;
+pub(super) mod tensor_cores;
 
 use burn::backend::fusion::custom::TensorSpec;
 use burn::backend::tensor::{FloatTensor, IntTensor};
@@ -61,6 +62,16 @@ pub trait FusedOps: Backend {
     #[fusion(dtype = DType::F32, shape = rows_of_three(logits))]
     fn draw(
         logits: FloatTensor<Self>,
+        uniforms: FloatTensor<Self>,
+        inverse_temperature: f32,
+        is_greedy: bool,
+    ) -> FloatTensor<Self>;
+
+    /// As [`super::draw::project_and_draw`], of operands in bf16, without filters.
+    #[fusion(dtype = DType::F32, shape = rows_of_three(hidden))]
+    fn project_and_draw(
+        hidden: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
         uniforms: FloatTensor<Self>,
         inverse_temperature: f32,
         is_greedy: bool,
@@ -243,8 +254,8 @@ pub trait FusedOps: Backend {
     );
 }
 
-fn rows_of_three(logits: &Shape) -> Shape {
-    [logits[0], 3].into()
+fn rows_of_three(rows: &Shape) -> Shape {
+    [rows[0], 3].into()
 }
 
 impl FusedOps for CubeBackend {
@@ -255,6 +266,16 @@ impl FusedOps for CubeBackend {
         is_greedy: bool,
     ) -> FloatTensor<Self> {
         draw::cube::launch(logits, uniforms, inverse_temperature, is_greedy)
+    }
+
+    fn project_and_draw(
+        hidden: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        uniforms: FloatTensor<Self>,
+        inverse_temperature: f32,
+        is_greedy: bool,
+    ) -> FloatTensor<Self> {
+        draw::head::launch(hidden, weight, uniforms, inverse_temperature, is_greedy)
     }
 
     fn rms_norm(

@@ -11,7 +11,8 @@ use burn_cubecl::ops::numeric::empty_device_dtype;
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
 
-use super::{Drawing, LEAST_EXPONENT, NO_TOKEN};
+use super::choice::{choose, stake, term};
+use super::{Drawing, NO_TOKEN};
 use crate::kernels::cube::sums::{largest, total};
 use crate::kernels::cube::{FusedOps, element, in_rows, is_cube};
 
@@ -67,57 +68,6 @@ pub(in crate::kernels) fn launch(
         dtype,
     );
     output
-}
-
-/// What a logit comes to: its exponent below the largest, and the exponential.
-#[derive(CubeType, Clone, Copy)]
-struct Term {
-    exponent: f32,
-    weight: f32,
-}
-
-#[cube]
-fn term(logit: f32, most: f32, inverse_temperature: f32) -> Term {
-    let exponent = clamp_min((logit - most) * inverse_temperature, LEAST_EXPONENT);
-    Term {
-        exponent,
-        weight: exponent.exp(),
-    }
-}
-
-/// What a token counts for in the draw: its weight, or 1 if it is the most likely one.
-#[cube]
-fn stake(term: Term, #[comptime] is_greedy: bool) -> f32 {
-    if comptime!(is_greedy) {
-        if term.exponent >= 0.0 { 1.0f32 } else { 0.0f32 }
-    } else {
-        term.weight
-    }
-}
-
-/// A part that was chosen, and the weight before it.
-#[derive(CubeType, Clone, Copy)]
-struct Choice {
-    part: usize,
-    before: f32,
-}
-
-/// The first of some parts whose cumulative weight exceeds the target, or the last with a weight.
-#[cube]
-fn choose(parts: &Shared<[f32]>, count: usize, target: f32) -> Choice {
-    let mut sum = 0.0f32;
-    let mut part = 0usize;
-    let mut before = 0.0f32;
-    for index in 0..count {
-        let weight = parts[index];
-        // Once the target is exceeded, `sum` stays above it.
-        if weight > 0.0 && sum <= target {
-            part = index;
-            before = sum;
-        }
-        sum += weight;
-    }
-    Choice { part, before }
 }
 
 #[cube(launch)]
@@ -187,7 +137,7 @@ fn draw_kernel<L: Float>(
     if comptime!(!is_greedy) {
         target = all * uniforms[row * uniforms.stride(0)];
     }
-    let block = choose(&blocks, num_blocks, target);
+    let block = choose(&blocks, 0, num_blocks, target);
     let target = target - block.before;
 
     let mut parts = Shared::<[f32]>::new_slice(strips);
@@ -210,7 +160,7 @@ fn draw_kernel<L: Float>(
         }
     }
     sync_cube();
-    let strip = choose(&parts, strips, target);
+    let strip = choose(&parts, 0, strips, target);
     let target = target - strip.before;
 
     let first = (block.part * strips + strip.part) * units;
@@ -228,7 +178,7 @@ fn draw_kernel<L: Float>(
     shared[unit] = own;
     sync_cube();
     if unit == 0 {
-        let place = choose(&shared, units, target);
+        let place = choose(&shared, 0, units, target);
         let token = first + place.part;
         let log_total = weights.ln();
         let term = term(

@@ -24,14 +24,22 @@
 //! # The kernel
 //!
 //! Without filters, CubeCL devices draw in one kernel that reads every logit twice; the portable
-//! path is some sixty launches, which go over them some twenty times.
+//! path is some sixty launches, which go over them some twenty times. Tensor cores need no logits in
+//! memory either: [`project_and_draw`].
 
+#[cfg(feature = "cube")]
+mod choice;
 #[cfg(feature = "cube")]
 pub(super) mod cube;
 mod filters;
+#[cfg(feature = "cube")]
+pub(super) mod head;
 
 use burn::tensor::{Bool, DType, FloatDType, Int, Tensor};
+use rlvr_core::Precision;
 
+use super::{Projection, project_raw};
+use crate::BackendKind;
 pub use filters::{Filters, RESOLUTION};
 
 /// Vocabularies from here on have tokens that an f32 does not hold.
@@ -78,6 +86,77 @@ impl Drawing {
             filters,
         }
     }
+}
+
+/// Tokens of a strip, of which [`project_and_draw`] keeps sums.
+const STRIP: usize = 64;
+
+/// Numbers that it keeps of a row and a strip.
+const PART: usize = 4;
+
+/// Terms of a product that tensor cores add at once.
+const WHOLE_PRODUCT: usize = 16;
+
+/// Vocabularies up to here have sums of strips that fit into the shared memory of every device.
+const MOST_TOKENS: usize = 1 << 19;
+
+/// True if the kernels of [`project_and_draw`] take such a head: width and vocabulary.
+fn fits_kernel(precision: Precision, [width, vocab]: [usize; 2], filters: &Filters) -> bool {
+    precision == Precision::Bf16
+        && width.is_multiple_of(WHOLE_PRODUCT)
+        && vocab <= MOST_TOKENS
+        && filters.keep_all(vocab)
+}
+
+/// Bytes that [`project_and_draw`] needs for `rows` rows at most: their logits and what drawing takes
+/// beside them, or on CUDA in bf16, without filters, the sums of their strips.
+pub fn project_and_draw_bytes(
+    kind: BackendKind,
+    precision: Precision,
+    rows: usize,
+    head: [usize; 2],
+    filters: &Filters,
+) -> u64 {
+    let [_, vocab] = head;
+    let is_kernel = kind == BackendKind::Cuda && fits_kernel(precision, head, filters);
+    let values = match is_kernel {
+        true => rows * vocab.div_ceil(STRIP) * PART,
+        false => rows * vocab,
+    };
+    let beside = if is_kernel {
+        0
+    } else {
+        draw_bytes(rows, vocab)
+    };
+    (values * size_of::<f32>()) as u64 + beside
+}
+
+/// [`draw`] from the logits `hidden head^T`, products computed in `precision`; with the numbers, and so
+/// the tokens, of [`draw`] up to the order of a logit's sum.
+///
+/// # Shapes
+/// - `hidden`: `[R, D]`; the head's weight: `[V, D]`; `uniforms`: `[R, 1]`, in [0, 1)
+/// - output: `[R, 3]`, f32
+///
+/// # Panics
+/// As [`draw`] and [`super::project`].
+pub fn project_and_draw(
+    hidden: Tensor<2>,
+    head: &Projection,
+    uniforms: Tensor<2>,
+    drawing: &Drawing,
+    precision: Precision,
+) -> Tensor<2> {
+    #[cfg(feature = "cube")]
+    if head::has_kernel(&hidden, head, &drawing.filters, precision) {
+        let ([rows, width], weight) = (hidden.dims(), head.weight.clone());
+        assert!(
+            rows > 0 && uniforms.dims() == [rows, 1] && weight.dims()[1] == width,
+            "project_and_draw: {rows} rows of {width} values"
+        );
+        return head::draw(hidden, weight, uniforms, drawing);
+    }
+    draw(project_raw(hidden, head, precision), uniforms, drawing)
 }
 
 /// Bytes that drawing from `rows` rows of logits needs beside them, at most.

@@ -7,11 +7,10 @@ use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
 
 use super::super::Heads;
-use super::product::{
-    BLOCK, HALVES, PAIR, Pair, accumulate, column_of, of_row, row_of, score, write, zeros,
-};
-use super::tile::{
-    LEAST, Piece, Seen, TILE, at, cube_dim, in_pieces, load, new_tile, seen, sees, walk,
+use super::product::{accumulate, row_of, score, write};
+use super::tile::{LEAST, Seen, TILE, at, cube_dim, load, seen, sees, walk};
+use crate::kernels::cube::tensor_cores::{
+    BLOCK, HALVES, PAIR, Pair, Piece, column_of, in_pieces, new_tile, of_row, zeros,
 };
 use crate::kernels::cube::{element, in_rows};
 

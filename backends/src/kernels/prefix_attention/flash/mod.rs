@@ -21,6 +21,7 @@ use rlvr_core::Precision;
 use super::weights::scale;
 use super::{AttentionGradients, Heads};
 use crate::kernels::cube::FusedOps;
+use crate::kernels::cube::tensor_cores::has_tensor_cores;
 pub(in crate::kernels) use backward::launch as launch_backward;
 pub(in crate::kernels) use forward::launch;
 pub(super) use layout::Layout;
@@ -28,17 +29,6 @@ pub(super) use layout::Layout;
 /// True if the kernels run there.
 pub(super) fn has_kernel(device: &Device, precision: Precision, heads: Heads) -> bool {
     precision == Precision::Bf16 && heads.fit_tiles() && has_tensor_cores(device)
-}
-
-/// True if they multiply bf16.
-fn has_tensor_cores(device: &Device) -> bool {
-    #[cfg(feature = "cuda")]
-    return crate::nvidia::has_tensor_cores(device);
-    #[cfg(not(feature = "cuda"))]
-    {
-        let _ = device;
-        false
-    }
 }
 
 /// As [`super::prefix_attention`], an operand.

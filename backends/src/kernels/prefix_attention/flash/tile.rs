@@ -1,14 +1,8 @@
 //! Tiles in shared memory, and which of them a tile of rows sees.
 
-use burn::tensor::bf16;
-use burn_cubecl::kernel::into_contiguous;
-use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
 
-use crate::kernels::cube::in_rows;
-
-/// Units of a plane.
-pub(super) const LANES: u32 = 32;
+use crate::kernels::cube::tensor_cores::{LANES, PIECE, Piece, pieces};
 
 /// Planes of a cube.
 pub(super) const PLANES: u32 = 4;
@@ -19,36 +13,8 @@ pub(super) const PLANE_ROWS: usize = 16;
 /// Rows of a cube.
 pub(super) const TILE: usize = PLANES as usize * PLANE_ROWS;
 
-/// Bytes at a multiple of which a piece begins.
-const ALIGNMENT: usize = 16;
-
 /// Below every score.
 pub(super) const LEAST: f32 = -1e30;
-
-/// Operands of one access to memory: 16 bytes.
-pub(super) const PIECE: usize = 8;
-
-/// As many operands.
-pub(super) type Piece = Vector<bf16, Const<PIECE>>;
-
-/// Pieces of so many columns.
-pub(super) const fn pieces(columns: usize) -> usize {
-    columns / PIECE
-}
-
-/// From row to row of a tile: a piece more, so that rows begin in other banks.
-pub(super) const fn pitch(columns: usize) -> usize {
-    columns + PIECE
-}
-
-/// The tensor with rows of whole pieces, as the kernels read it.
-pub(super) fn in_pieces(tensor: CubeTensor) -> CubeTensor {
-    let tensor = in_rows(tensor);
-    match tensor.meta.strides()[0].is_multiple_of(PIECE) {
-        true => tensor,
-        false => into_contiguous(tensor),
-    }
-}
 
 /// All units of a cube.
 pub(super) fn cube_dim() -> CubeDim {
@@ -86,12 +52,6 @@ pub(super) fn seen<I: Int>(rows: &Tensor<I>, place: usize) -> Seen {
 #[cube]
 pub(super) fn sees(seen: &Seen, query: usize, key: usize) -> bool {
     key <= query && (key >= seen.own || (key >= seen.prompt && key < seen.prompt_end))
-}
-
-/// An empty tile of `rows` heads.
-#[cube]
-pub(super) fn new_tile(#[comptime] rows: usize, #[comptime] width: usize) -> Shared<[Piece]> {
-    Shared::<[Piece]>::new_aligned_slice(comptime!(pieces(rows * pitch(width))), ALIGNMENT)
 }
 
 /// Copies `rows` rows from `first` on, a head of each, into a tile; the last row for those behind it, which
