@@ -47,16 +47,59 @@ fn draws_are_those_of_the_cpu() {
         // One block with a part in vain, several of them, and a row of one strip.
         for (rows, vocab) in [(40, 1000), (7, 20_001), (5, 49_152), (3, 17)] {
             for drawing in [0.0, 0.7, 1.0, 1.6].map(|it| Drawing::at(it, Filters::default())) {
-                let on = |device: &Device| {
-                    let logits = noise([rows, vocab], 1, device) * 9.0;
-                    let uniforms = (noise([rows, 1], 2, device) + 1.0) * 0.499_999;
-                    values(draw(logits, uniforms, &drawing))
+                let logits = |device: &Device| noise([rows, vocab], 1, device) * 9.0;
+                assert_draws(kind, device, logits, &drawing);
+            }
+        }
+    });
+}
+
+/// The same tokens, and log-probs and entropies as close as rounding allows.
+fn assert_draws(
+    kind: BackendKind,
+    device: &Device,
+    logits: impl Fn(&Device) -> Tensor<2>,
+    drawing: &Drawing,
+) {
+    let on = |device: &Device| {
+        let logits = logits(device);
+        let uniforms = (noise([logits.dims()[0], 1], 2, device) + 1.0) * 0.499_999;
+        values(draw(logits, uniforms, drawing))
+    };
+    let [rows, vocab] = logits(device).dims();
+    let what = format!("{rows} x {vocab}, {drawing:?}");
+    let (found, expected) = (on(device), on(&Device::flex()));
+    for (found, expected) in found.chunks(3).zip(expected.chunks(3)) {
+        assert_eq!(found[0], expected[0], "{kind}: {what}: token");
+        assert_close(kind, &what, &found[1..], &expected[1..], 1e-5);
+    }
+}
+
+#[test]
+fn filtered_draws_are_those_of_the_cpu() {
+    on_every_device(|kind, device| {
+        for (rows, vocab) in [(30, 1000), (6, 20_001), (20, 17)] {
+            for (top_k, top_p, min_p) in [
+                (Some(20), None, None),
+                (Some(1), None, None),
+                (None, Some(0.9), None),
+                (None, Some(1e-6), None),
+                (None, None, Some(0.05)),
+                (Some(12), Some(0.8), None),
+                (Some(300), Some(0.95), Some(0.01)),
+            ] {
+                let filters = Filters {
+                    top_k,
+                    top_p,
+                    min_p,
                 };
-                let what = format!("{rows} x {vocab}, {drawing:?}");
-                let (found, expected) = (on(device), on(&Device::flex()));
-                for (found, expected) in found.chunks(3).zip(expected.chunks(3)) {
-                    assert_eq!(found[0], expected[0], "{kind}: {what}: token");
-                    assert_close(kind, &what, &found[1..], &expected[1..], 1e-5);
+                for temperature in [0.0, 0.8, 1.3] {
+                    let drawing = Drawing::at(temperature, filters);
+                    let logits = |device: &Device| noise([rows, vocab], 1, device) * 9.0;
+                    assert_draws(kind, device, logits, &drawing);
+                    // Many tied tokens at every threshold.
+                    let tied = |device: &Device| signs([rows, vocab], 1, device) * 1.5;
+                    assert_draws(kind, device, tied, &drawing);
                 }
             }
         }

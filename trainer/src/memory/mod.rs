@@ -278,14 +278,14 @@ mod tests {
         let scores = 5 * 2048 * (model.num_heads * 20) as u64 * F32;
         let without = without + scores;
         assert_eq!(bytes(&config), without + 1000 + 3 * 4000);
-        // The logits of 64 slots, and six tensors of their size; none on the host.
+        // The logits of 64 slots; none on the host.
         config.rollout.sampling = SamplingPlace::Auto;
         let without = without - 2 * (64 + 8) * 48 * F32;
-        let sampling = 7 * 64 * 48 * F32;
+        let sampling = 64 * 48 * F32;
         assert_eq!(bytes(&config), without + 1000 + 3 * 4000 + sampling);
         // A recording each for 64, 32, 16 and 8 of them, and one worker, whatever is asked for.
         config.backend.kind = BackendKind::Cuda;
-        let sampling = 7 * (64 + 32 + 16 + 8) * 48 * F32;
+        let sampling = (64 + 32 + 16 + 8) * 48 * F32;
         let recorded = without + 1000 + 3 * 4000 + sampling;
         assert_eq!(bytes(&config), recorded);
         config.rollout.num_workers = 2;
@@ -296,10 +296,7 @@ mod tests {
         assert_eq!(bytes(&config), drawn_on_host);
         config.rollout.sampling = SamplingPlace::Auto;
         config.rollout.num_workers = 1;
-        assert_eq!(
-            bytes(&config),
-            without + 1000 + 3 * 4000 + 7 * 64 * 48 * F32
-        );
+        assert_eq!(bytes(&config), without + 1000 + 3 * 4000 + 64 * 48 * F32);
         // In bf16 four numbers of a strip of 64 tokens, but not with filters.
         let model = ModelConfig {
             vocab_size: 640,
@@ -309,6 +306,10 @@ mod tests {
         let logits = |config: &RunConfig| run_memory(&shape, config).unwrap().rollout.logits_bytes;
         assert_eq!(logits(&config), 64 * 10 * 4 * F32);
         config.rollout.top_k = Some(20);
+        assert_eq!(logits(&config), 64 * 640 * F32);
+        // On a CPU six tensors of their size besides.
+        config.backend.kind = BackendKind::Cpu;
+        config.rollout.sampling = SamplingPlace::Device;
         assert_eq!(logits(&config), 7 * 64 * 640 * F32);
     }
 

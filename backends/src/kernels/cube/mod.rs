@@ -18,6 +18,7 @@ use burn_cubecl::tensor::CubeTensor;
 use cubecl::ir::ElemType;
 
 use super::decode_state::cube::{launch_advance, launch_begin};
+use super::draw::Drawing;
 use super::prefix_attention::{Heads, flash, weights};
 use super::{decode_attention, draw, rms_norm, rotary, swiglu};
 
@@ -58,13 +59,12 @@ pub(super) fn sole(tensor: CubeTensor) -> CubeTensor {
 /// Fused operations, on tensors without autodiff.
 #[backend_extension(Cube, Fusion)]
 pub trait FusedOps: Backend {
-    /// As [`super::draw::draw`], without filters.
+    /// As [`super::draw::draw`].
     #[fusion(dtype = DType::F32, shape = rows_of_three(logits))]
     fn draw(
         logits: FloatTensor<Self>,
         uniforms: FloatTensor<Self>,
-        inverse_temperature: f32,
-        is_greedy: bool,
+        drawing: Drawing,
     ) -> FloatTensor<Self>;
 
     /// As [`super::draw::project_and_draw`], of operands in bf16, without filters.
@@ -262,10 +262,9 @@ impl FusedOps for CubeBackend {
     fn draw(
         logits: FloatTensor<Self>,
         uniforms: FloatTensor<Self>,
-        inverse_temperature: f32,
-        is_greedy: bool,
+        drawing: Drawing,
     ) -> FloatTensor<Self> {
-        draw::cube::launch(logits, uniforms, inverse_temperature, is_greedy)
+        draw::cube::launch(logits, uniforms, drawing)
     }
 
     fn project_and_draw(

@@ -20,16 +20,6 @@ pub(super) fn term(logit: f32, most: f32, inverse_temperature: f32) -> Term {
     }
 }
 
-/// What a token counts for in the draw: its weight, or 1 if it is the most likely one.
-#[cube]
-pub(super) fn stake(term: Term, #[comptime] is_greedy: bool) -> f32 {
-    if comptime!(is_greedy) {
-        if term.exponent >= 0.0 { 1.0f32 } else { 0.0f32 }
-    } else {
-        term.weight
-    }
-}
-
 /// A part that was chosen, and the weight before it.
 #[derive(CubeType, Clone, Copy)]
 pub(super) struct Choice {

@@ -23,9 +23,9 @@
 //!
 //! # The kernel
 //!
-//! Without filters, CubeCL devices draw in one kernel that reads every logit twice; the portable
-//! path is some sixty launches, which go over them some twenty times. Tensor cores need no logits in
-//! memory either: [`project_and_draw`].
+//! CubeCL devices draw in one kernel that reads every logit twice, twelve times more for top-k and fourteen
+//! for top-p; the portable path is some sixty launches, which go over them some twenty times, and one or
+//! two hundred more. Tensor cores need no logits in memory without filters: [`project_and_draw`].
 
 #[cfg(feature = "cube")]
 mod choice;
@@ -34,6 +34,8 @@ pub(super) mod cube;
 mod filters;
 #[cfg(feature = "cube")]
 pub(super) mod head;
+#[cfg(feature = "cube")]
+mod kept;
 
 use burn::tensor::{Bool, DType, FloatDType, Int, Tensor};
 use rlvr_core::Precision;
@@ -97,6 +99,9 @@ const PART: usize = 4;
 /// Terms of a product that tensor cores add at once.
 const WHOLE_PRODUCT: usize = 16;
 
+/// Vocabularies up to here are drawn from by the kernel.
+const MOST_DRAWN: usize = 1 << 21;
+
 /// Vocabularies up to here have sums of strips that fit into the shared memory of every device.
 const MOST_TOKENS: usize = 1 << 19;
 
@@ -123,10 +128,9 @@ pub fn project_and_draw_bytes(
         true => rows * vocab.div_ceil(STRIP) * PART,
         false => rows * vocab,
     };
-    let beside = if is_kernel {
-        0
-    } else {
-        draw_bytes(rows, vocab)
+    let beside = match kind.is_host() || vocab > MOST_DRAWN {
+        true => portable_bytes(rows, vocab),
+        false => 0,
     };
     (values * size_of::<f32>()) as u64 + beside
 }
@@ -159,8 +163,8 @@ pub fn project_and_draw(
     draw(project_raw(hidden, head, precision), uniforms, drawing)
 }
 
-/// Bytes that drawing from `rows` rows of logits needs beside them, at most.
-pub fn draw_bytes(rows: usize, vocab: usize) -> u64 {
+/// Bytes that the portable path needs beside `rows` rows of logits, at most.
+fn portable_bytes(rows: usize, vocab: usize) -> u64 {
     let part = (rows * vocab).min(PART_VALUES.max(vocab));
     (COPIES * part * size_of::<f32>()) as u64
 }
@@ -181,7 +185,7 @@ pub fn draw(logits: Tensor<2>, uniforms: Tensor<2>, drawing: &Drawing) -> Tensor
     );
     assert_eq!(uniforms.dims(), [rows, 1], "draw: a number per row [R, 1]");
     #[cfg(feature = "cube")]
-    if cube::has_kernel(&logits, drawing) {
+    if cube::has_kernel(&logits) {
         return cube::draw(logits, uniforms, drawing);
     }
     let most = (PART_VALUES / vocab).max(1);

@@ -5,7 +5,7 @@ use burn::tensor::bf16;
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
 
-use super::super::choice::{choose, stake, term};
+use super::super::choice::{Term, choose, term};
 use super::super::{NO_TOKEN, PART, STRIP};
 use super::strips::Part;
 use super::{beside, rounded};
@@ -148,6 +148,16 @@ fn pick_kernel(
         output[start] = drawn;
         output[start + 1] = term.exponent - log_total;
         output[start + 2] = log_total - moments / weights;
+    }
+}
+
+/// What a token counts for in the draw: its weight, or 1 if it is the most likely one.
+#[cube]
+fn stake(term: Term, #[comptime] is_greedy: bool) -> f32 {
+    if comptime!(is_greedy) {
+        if term.exponent >= 0.0 { 1.0f32 } else { 0.0f32 }
+    } else {
+        term.weight
     }
 }
 
