@@ -151,8 +151,8 @@ fn draws_with_a_vocabulary_are_those_of_the_cpu() {
         // Planes of rows in vain, one below the other and several cubes of them; parts of a strip, of a
         // run of strips and of the terms; a width without a kernel.
         for (rows, width, vocab) in [
-            (5, 64, 1000),
-            (33, 80, 17),
+            (5, 80, 1000),
+            (33, 64, 17),
             (65, 576, 2050),
             (150, 96, 700),
             (7, 24, 300),
