@@ -11,6 +11,9 @@
 //! was recorded from any other use for as long as the graph lives.
 
 #[cfg(feature = "cuda")]
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+#[cfg(feature = "cuda")]
 use burn::backend::{Backend, BackendGraph, Dispatch, ExecutionError};
 use burn::tensor::Device;
 #[cfg(not(feature = "cuda"))]
@@ -24,6 +27,13 @@ use crate::sentence::device_sentence;
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 #[error("{0}")]
 pub struct GraphError(String);
+
+impl GraphError {
+    /// With the words of whoever refused.
+    pub fn new(reason: impl Into<String>) -> Self {
+        Self(reason.into())
+    }
+}
 
 /// True if the device records launches, which it does not while CubeCL times each of them for its log.
 pub fn records_launches(device: &Device) -> bool {
@@ -96,16 +106,19 @@ impl Preparation {
 #[cfg(feature = "cuda")]
 impl Drop for Preparation {
     fn drop(&mut self) {
-        // Without a recording the device goes on preparing. Asked in a panic, it may panic again.
-        if !self.is_over && !std::thread::panicking() {
-            let _ = Dispatch::graph_stop_capture(self.device.as_dispatch());
+        if self.is_over {
+            return;
         }
+        // Without a recording the device goes on preparing. Asked in a panic, it may panic again, which
+        // would end the process.
+        let stop = || Dispatch::graph_stop_capture(self.device.as_dispatch());
+        let _ = catch_unwind(AssertUnwindSafe(stop));
     }
 }
 
 #[cfg(feature = "cuda")]
 fn said(error: ExecutionError) -> GraphError {
-    GraphError(device_sentence(&error.to_string()))
+    GraphError::new(device_sentence(&error.to_string()))
 }
 
 #[cfg(feature = "cuda")]
@@ -148,7 +161,7 @@ mod without {
         /// # Errors
         /// Always.
         pub fn new(_: &Device) -> Result<Self, GraphError> {
-            Err(GraphError("the CUDA backend is not compiled in".into()))
+            Err(GraphError::new("the CUDA backend is not compiled in"))
         }
 
         /// Is never called.
@@ -176,6 +189,9 @@ pub use without::{Graph, Preparation};
 
 /// Where the numbers of a tensor are: an allocation, and its first and last byte. `None` for devices
 /// that do not record.
+///
+/// There is none of a tensor that was to be written and never was, for want of memory: a replay would take what
+/// stands there, and with that CubeCL forgets the failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Storage(Option<[u64; 3]>);
 
@@ -185,39 +201,53 @@ mod storage {
     use burn_cubecl::tensor::CubeTensor;
     use burn_cubecl::{Cube, CubeBackend};
 
-    use super::Storage;
+    use super::{GraphError, Storage};
 
     impl Storage {
         /// Of a tensor of floats.
-        pub fn of<const D: usize>(tensor: &Tensor<D>) -> Self {
+        ///
+        /// # Errors
+        /// If it was never written.
+        pub fn of<const D: usize>(tensor: &Tensor<D>) -> Result<Self, GraphError> {
             let lazy = tensor.clone().try_into_primitive::<Cube>();
             let resolved = lazy.map(|it| it.client.clone().resolve_tensor_float::<CubeBackend>(it));
-            Self(resolved.ok().map(place))
+            Ok(Self(resolved.ok().map(place).transpose()?))
         }
 
         /// Of a tensor of integers.
-        pub fn of_ints<const D: usize>(tensor: &Tensor<D, Int>) -> Self {
+        ///
+        /// # Errors
+        /// If it was never written.
+        pub fn of_ints<const D: usize>(tensor: &Tensor<D, Int>) -> Result<Self, GraphError> {
             let lazy = tensor.clone().try_into_primitive::<Cube>();
             let resolved = lazy.map(|it| it.client.clone().resolve_tensor_int::<CubeBackend>(it));
-            Self(resolved.ok().map(place))
+            Ok(Self(resolved.ok().map(place).transpose()?))
         }
     }
 
-    fn place(tensor: CubeTensor) -> [u64; 3] {
+    fn place(tensor: CubeTensor) -> Result<[u64; 3], GraphError> {
+        let written = tensor.client.check([&tensor.handle]);
+        written.map_err(|error| GraphError::new(error.to_string()))?;
         let (memory, first, last) = tensor.handle.binding().claim_key();
-        [memory.value as u64, first, last]
+        Ok([memory.value as u64, first, last])
     }
 }
 
 #[cfg(not(feature = "cuda"))]
 impl Storage {
     /// Of a tensor of floats.
-    pub fn of<const D: usize>(_: &Tensor<D>) -> Self {
-        Self(None)
+    ///
+    /// # Errors
+    /// None.
+    pub fn of<const D: usize>(_: &Tensor<D>) -> Result<Self, GraphError> {
+        Ok(Self(None))
     }
 
     /// Of a tensor of integers.
-    pub fn of_ints<const D: usize>(_: &Tensor<D, Int>) -> Self {
-        Self(None)
+    ///
+    /// # Errors
+    /// None.
+    pub fn of_ints<const D: usize>(_: &Tensor<D, Int>) -> Result<Self, GraphError> {
+        Ok(Self(None))
     }
 }

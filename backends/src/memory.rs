@@ -17,13 +17,15 @@ pub struct OutOfMemory {
 
 /// What CubeCL 0.11 and wgpu 30 say of an allocation that failed; the size follows at once, if at
 /// all. CubeCL frees what it holds unused and tries again before it says so.
-const SAYINGS: [&str; 5] = [
+const SAYINGS: [&str; 6] = [
     // `IoError::OutOfMemory`: the driver has none left.
     "out of device memory allocating ",
     // `IoError::BufferTooBig`: larger than any buffer of the device.
     "can't allocate buffer of size: ",
     // `IoError::PageSizesExhausted`: no page of a new size can be made.
     "every page size the memory tracks still holds live allocations",
+    // `IoError::NotFound`: what is read never got the memory that was asked for.
+    "couldn't find resource for that handle: Memory location was never initialized",
     // `LaunchError::OutOfMemory`.
     "An out-of-memory error happened during launch",
     WGPU_SAYING,
@@ -136,6 +138,8 @@ pub(crate) fn enlarge_pages(device: &Device) {
 /// Hands memory that no tensor uses back to the driver, so that a phase of a run does not hold what
 /// only another one needs. Does nothing on the CPU.
 pub fn hand_back_memory(device: &Device) {
+    // What was dropped is free when the device comes to it.
+    let _ = device.sync();
     device.memory_cleanup();
 }
 
@@ -158,6 +162,9 @@ mod tests {
         let pages = "Can't allocate 77 bytes: every page size the memory tracks still holds live \
                      allocations";
         assert_eq!(bytes(pages), Some(None));
+        let refused = "An IO error happened: couldn't find resource for that handle: Memory location \
+                       was never initialized";
+        assert_eq!(bytes(refused), Some(None));
         for other in [
             "couldn't find resource for that handle",
             "Too much shared memory requested.\nRequested 200000 bytes, maximum 100000",

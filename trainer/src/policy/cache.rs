@@ -12,7 +12,7 @@ use std::ops::Range;
 
 use burn::tensor::{Device, Tensor};
 use rlvr_backends::Precision;
-use rlvr_backends::graph::Storage;
+use rlvr_backends::graph::{GraphError, Storage};
 use rlvr_backends::kernels::{
     DecodeRows, DecodeState, KvPanels, Projected, Rotation, RowSpan, decode_attention,
 };
@@ -199,7 +199,10 @@ impl KvCache {
     }
 
     /// Where keys and values stand.
-    pub fn storage(&self) -> Vec<Storage> {
+    ///
+    /// # Errors
+    /// If any of it was to be written and never was.
+    pub fn storage(&self) -> Result<Vec<Storage>, GraphError> {
         let panels = self
             .layers
             .iter()

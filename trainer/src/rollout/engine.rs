@@ -13,6 +13,7 @@ use super::memory::{Demand, total_bytes};
 use super::pool::PromptPool;
 use super::queue::Queue;
 use super::repeat::Recordings;
+use super::room::Room;
 use super::stop::StopRules;
 use super::worker::{Worker, WorkerOutput};
 use super::{Request, RolloutConfig, RolloutError, RolloutOutput, RolloutStats, SamplingParams};
@@ -33,6 +34,7 @@ pub struct Engine {
     rollout: RolloutConfig,
     precision: Precision,
     recordings: Recordings,
+    room: Room,
 }
 
 /// What every worker of one call shares.
@@ -78,6 +80,7 @@ impl Engine {
             rollout,
             precision,
             recordings: Recordings::default(),
+            room: Room::default(),
         }
     }
 
@@ -88,7 +91,7 @@ impl Engine {
     ///
     /// # Errors
     /// A prompt that is empty, too long or not of this vocabulary; values that cannot be used; a
-    /// budget that holds no sequence; logits that are not finite.
+    /// budget, or a device, that holds no sequence; logits that are not finite.
     #[expect(
         clippy::too_many_arguments,
         reason = "three of them key the random streams"
@@ -149,10 +152,9 @@ impl Engine {
             true => self.rollout.recorded(),
             false => self.rollout.clone(),
         };
-        let caches = demand.caches(&self.model, &rollout, precision)?;
-        let call = |records| Call {
+        let call = |rollout: &RolloutConfig, num_workers, records| Call {
             decoder,
-            weights: DecodeWeights::new(decoder, self.rollout.copy_weights, precision),
+            weights: DecodeWeights::new(decoder, rollout.copy_weights, precision),
             decode,
             params,
             rules: StopRules::new(params, self.model.max_position_embeddings),
@@ -162,25 +164,31 @@ impl Engine {
             seed,
             stage,
             step,
-            prefill_tokens: self.rollout.prefill_tokens,
+            prefill_tokens: rollout.prefill_tokens,
             precision,
-            sampling_threads: sampling_threads(caches.len()),
+            sampling_threads: sampling_threads(num_workers),
             samples_on_device,
-            steps_per_read: self.rollout.steps_per_read.max(1),
+            steps_per_read: rollout.steps_per_read.max(1),
             pads_rows: samples_on_device || !is_host,
             records,
         };
-        let run = |records| run(&call(records), &caches);
-        let outputs = match run(records) {
-            // A completion depends on nothing that was done so far.
-            Err(RolloutError::Recording { reason }) => {
-                self.recordings.fail(reason);
-                run(false)?
-            }
-            outputs => outputs?,
+        // Whatever fails for want of a recording or of memory is run again: a completion depends on
+        // nothing that was done so far.
+        let shapes = |rollout: &RolloutConfig| demand.caches(&self.model, rollout, precision);
+        let attempt = |rollout: &RolloutConfig, caches: &[CacheShape]| {
+            let run = |records| run(&call(rollout, caches.len(), records), caches);
+            let outputs = match run(records && self.recordings.are_possible()) {
+                Err(RolloutError::Recording { reason }) => {
+                    self.recordings.fail(reason);
+                    run(false)?
+                }
+                outputs => outputs?,
+            };
+            let mut stats = total(&outputs, caches);
+            stats.kv_bytes = total_bytes(caches, &self.model, precision);
+            Ok((outputs, stats))
         };
-        let mut stats = total(&outputs, &caches);
-        stats.kv_bytes = total_bytes(&caches, &self.model, precision);
+        let (outputs, mut stats) = self.room.attempt(&rollout, &device, shapes, attempt)?;
         let completions = collect(requests, outputs);
         stats.wall_secs = start.elapsed().as_secs_f64();
         Ok(RolloutOutput { completions, stats })
@@ -194,9 +202,12 @@ impl Engine {
             && records_launches(device)
     }
 
-    /// What to tell the user, once, if launches of decode steps could not be recorded.
+    /// What to tell the user, once, if the device had no room, or if launches of decode steps could not
+    /// be recorded.
     pub fn warning(&self) -> Option<String> {
-        self.recordings.warning()
+        let warnings = [self.room.warning(), self.recordings.warning()];
+        let warnings: Vec<String> = warnings.into_iter().flatten().collect();
+        (!warnings.is_empty()).then(|| warnings.join("; "))
     }
 
     /// A repetition penalty needs the history of every row, and a token has to fit in an f32.

@@ -40,6 +40,7 @@ mod pool;
 mod prefill;
 mod queue;
 mod repeat;
+mod room;
 pub mod sampling;
 mod seats;
 mod stop;
@@ -47,6 +48,7 @@ mod stop;
 mod tests;
 mod worker;
 
+use rlvr_backends::OutOfMemory;
 use rlvr_backends::kernels::Filters;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -368,6 +370,16 @@ pub enum RolloutError {
         needed_bytes: u64,
         /// Tokens of one slot.
         column_tokens: usize,
+    },
+    /// The device has no room for a single completion.
+    #[error(
+        "fit one completion of {tokens} tokens, prompt included, into the device's memory ({shortage}): lower rollout.max_new_tokens, or let memory.budget choose"
+    )]
+    NoRoom {
+        /// Tokens of the longest.
+        tokens: usize,
+        /// What the device said.
+        shortage: OutOfMemory,
     },
     /// A value that cannot be used.
     #[error(transparent)]

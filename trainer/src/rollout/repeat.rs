@@ -10,6 +10,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use rlvr_backends::OutOfMemory;
 use rlvr_backends::graph::{Graph, GraphError, Preparation, Storage};
 use rlvr_backends::kernels::{DecodeState, FirstRows};
 
@@ -213,10 +214,10 @@ fn record(
     let preparation = Preparation::new(&device)?;
     let state = job.run(state, cache);
     let expected = job.read(&state)?;
-    let before = [state.storage(), cache.storage()];
+    let before = [state.storage()?, cache.storage()?];
     let (graph, state) = preparation.record(|| job.stepper.step(state, cache))?;
     let recording = Recording {
-        storage: [state.storage(), cache.storage()],
+        storage: [state.storage()?, cache.storage()?],
         num_edits: cache.num_edits(),
         state,
         graph,
@@ -242,7 +243,7 @@ impl Recording {
         cache: &KvCache,
     ) -> Result<(Self, Option<Drawn>), RolloutError> {
         self.state = self.state.begin(job.first.clone());
-        if self.is_moved(cache) {
+        if self.is_moved(cache)? {
             return Ok((self, None));
         }
         for _ in 0..job.num_steps {
@@ -252,15 +253,16 @@ impl Recording {
         Ok((self, Some(drawn)))
     }
 
-    fn is_moved(&mut self, cache: &KvCache) -> bool {
+    /// Fails if any of it was to be written and never was.
+    fn is_moved(&mut self, cache: &KvCache) -> Result<bool, RolloutError> {
         let [state, panels] = &self.storage;
         if self.num_edits != cache.num_edits() {
-            if *panels != cache.storage() {
-                return true;
+            if *panels != cache.storage()? {
+                return Ok(true);
             }
             self.num_edits = cache.num_edits();
         }
-        *state != self.state.storage()
+        Ok(*state != self.state.storage()?)
     }
 }
 
@@ -278,8 +280,13 @@ fn failed(reason: &str) -> RolloutError {
 }
 
 impl From<GraphError> for RolloutError {
+    /// A shortage of memory is one, whatever it kept from being done.
     fn from(error: GraphError) -> Self {
-        failed(&error.to_string())
+        let reason = error.to_string();
+        match OutOfMemory::in_text(&reason) {
+            Some(_) => Self::Device { reason },
+            None => failed(&reason),
+        }
     }
 }
 
@@ -296,6 +303,15 @@ mod tests {
         assert!(!clone.are_possible());
         assert!(clone.warning().is_some_and(|it| it.contains("(no memory)")));
         assert!(recordings.warning().is_none() && !recordings.are_possible());
+    }
+
+    #[test]
+    fn a_shortage_is_no_failed_recording() {
+        let shortage = "The bytes were never written: out of device memory allocating 4096 bytes";
+        let error = RolloutError::from(GraphError::new(shortage));
+        assert!(matches!(error, RolloutError::Device { .. }), "{error}");
+        let error = RolloutError::from(GraphError::new("the device is poisoned"));
+        assert!(matches!(error, RolloutError::Recording { .. }), "{error}");
     }
 
     #[test]

@@ -217,9 +217,10 @@ pub trait FusedOps: Backend {
         dtype: DType,
     ) -> FloatTensor<Self>;
 
-    /// Writes what some decode steps begin with: tokens, spans, the first number, all numbers.
-    #[fusion(meta = |_, _, tokens, spans, uniform, uniforms| {
-        (tokens.clone(), spans.clone(), uniform.clone(), uniforms.clone())
+    /// Writes what some decode steps begin with: tokens, spans, the first number, all numbers, no draws.
+    #[allow(clippy::too_many_arguments, clippy::type_complexity)] // each tensor has to be one
+    #[fusion(meta = |_, _, tokens, spans, uniform, uniforms, draws| {
+        (tokens.clone(), spans.clone(), uniform.clone(), uniforms.clone(), draws.clone())
     })]
     fn begin_rows(
         given: IntTensor<Self>,
@@ -228,9 +229,11 @@ pub trait FusedOps: Backend {
         spans: IntTensor<Self>,
         uniform: FloatTensor<Self>,
         uniforms: FloatTensor<Self>,
+        draws: FloatTensor<Self>,
     ) -> (
         IntTensor<Self>,
         IntTensor<Self>,
+        FloatTensor<Self>,
         FloatTensor<Self>,
         FloatTensor<Self>,
     );
@@ -411,13 +414,16 @@ impl FusedOps for CubeBackend {
         spans: IntTensor<Self>,
         uniform: FloatTensor<Self>,
         uniforms: FloatTensor<Self>,
+        draws: FloatTensor<Self>,
     ) -> (
         IntTensor<Self>,
         IntTensor<Self>,
         FloatTensor<Self>,
         FloatTensor<Self>,
+        FloatTensor<Self>,
     ) {
-        launch_begin([given, numbers], [tokens, spans, uniform, uniforms]).into()
+        let edited = [tokens, spans, uniform, uniforms, draws];
+        launch_begin([given, numbers], edited).into()
     }
 
     fn advance_rows(

@@ -5,8 +5,9 @@ use burn::tensor::{DType, Device, Int as Ids, Tensor as Rows, TensorData};
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
 
+use super::super::draw::NO_TOKEN;
 use super::FirstRows;
-use crate::graph::Storage;
+use crate::graph::{GraphError, Storage};
 use crate::kernels::cube::{FusedOps, element, in_rows, sole};
 use crate::kernels::index::index;
 
@@ -50,19 +51,21 @@ impl OnDevice {
     }
 
     pub(super) fn begin(self, first: &FirstRows) -> Self {
-        let (tokens, spans, uniform, uniforms) = Dispatch::begin_rows(
+        let (tokens, spans, uniform, uniforms, draws) = Dispatch::begin_rows(
             self.given(first).into_dispatch(),
             self.numbers(first).into_dispatch(),
             self.tokens.into_dispatch(),
             self.spans.into_dispatch(),
             self.uniform.into_dispatch(),
             self.uniforms.into_dispatch(),
+            self.draws.into_dispatch(),
         );
         Self {
             tokens: Rows::from_dispatch(tokens),
             spans: Rows::from_dispatch(spans),
             uniform: Rows::from_dispatch(uniform),
             uniforms: Rows::from_dispatch(uniforms),
+            draws: Rows::from_dispatch(draws),
             ..self
         }
     }
@@ -112,7 +115,7 @@ impl OnDevice {
         }
     }
 
-    pub(super) fn storage(&self) -> Vec<Storage> {
+    pub(super) fn storage(&self) -> Result<Vec<Storage>, GraphError> {
         let ints = [
             Storage::of_ints(&self.tokens),
             Storage::of_ints(&self.spans),
@@ -127,14 +130,15 @@ fn cubes(rows: usize) -> CubeCount {
     CubeCount::Static((rows as u32).div_ceil(UNITS), 1, 1)
 }
 
-/// Writes what is given into tokens, spans, the next number and all numbers.
+/// Writes what is given into tokens, spans, the next number and all numbers. Nothing is drawn yet: what no step
+/// writes must not be taken for what the steps before have drawn.
 pub(in crate::kernels) fn launch_begin(
     read: [CubeTensor; 2],
-    edited: [CubeTensor; 4],
-) -> [CubeTensor; 4] {
+    edited: [CubeTensor; 5],
+) -> [CubeTensor; 5] {
     let [given, numbers] = read.map(in_rows);
     let edited = edited.map(sole);
-    let [tokens, spans, uniform, uniforms] = edited.clone();
+    let [tokens, spans, uniform, uniforms, draws] = edited.clone();
     let dtype = element(tokens.dtype);
     begin_kernel::launch(
         &given.client.clone(),
@@ -146,6 +150,7 @@ pub(in crate::kernels) fn launch_begin(
         spans.into_tensor_arg(),
         uniform.into_tensor_arg(),
         uniforms.into_tensor_arg(),
+        draws.into_tensor_arg(),
         dtype,
     );
     edited
@@ -183,6 +188,7 @@ fn begin_kernel<I: Int>(
     spans: &mut Tensor<I>,      // [R, 4]
     uniform: &mut Tensor<f32>,  // [R, 1]
     uniforms: &mut Tensor<f32>, // [R, S]
+    draws: &mut Tensor<f32>,    // [R, 3 S]
     #[define(I)] _type: ElemType,
 ) {
     let row = ABSOLUTE_POS;
@@ -200,6 +206,10 @@ fn begin_kernel<I: Int>(
         let all = row * uniforms.stride(0);
         for step in 0..numbers.shape(1) {
             uniforms[all + step] = numbers[start + step];
+        }
+        let all = row * draws.stride(0);
+        for place in 0..draws.shape(1) {
+            draws[all + place] = NO_TOKEN;
         }
     }
 }

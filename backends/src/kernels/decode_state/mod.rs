@@ -14,7 +14,7 @@ use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 use super::decode_attention::{RowSpan, has_spans_on_device};
 use super::index::index;
 use super::prefix_attention::Heads;
-use crate::graph::Storage;
+use crate::graph::{GraphError, Storage};
 
 /// What the first of some steps begins with.
 #[derive(Clone, Debug, Default)]
@@ -131,9 +131,12 @@ impl DecodeState {
     }
 
     /// Where everything stands that a step reads or writes, for [`crate::graph`].
-    pub fn storage(&self) -> Vec<Storage> {
+    ///
+    /// # Errors
+    /// If any of it was to be written and never was.
+    pub fn storage(&self) -> Result<Vec<Storage>, GraphError> {
         match &self.place {
-            Place::Host(_) => Vec::new(),
+            Place::Host(_) => Ok(Vec::new()),
             #[cfg(feature = "cube")]
             Place::Device(device) => device.storage(),
         }
@@ -165,7 +168,7 @@ impl DecodeState {
     }
 
     /// What the steps drew, one after the other: `[R, 3 * steps]`, where columns of steps that were
-    /// not run may follow.
+    /// not run may follow. Those hold [`NO_TOKEN`](super::NO_TOKEN).
     pub fn drawn(&self) -> Tensor<2> {
         match &self.place {
             Place::Host(host) => Tensor::cat(host.drawn.clone(), 1),
