@@ -52,16 +52,16 @@ impl Which {
 /// Tokens that have a stake in the draw.
 #[derive(CubeType, Clone, Copy)]
 pub(super) struct Kept {
-    /// Exponents from here on,
+    /// Exponents from here on have one,
     high: f32,
-    /// if they have a stake at all,
+    /// or not.
     has_high: bool,
-    /// and those between, of tokens up to the last one.
+    /// Those from here on and below `high` have one, of tokens up to `last`.
     low: f32,
     last: usize,
-    /// And none with less weight.
+    /// Tokens with less weight have none.
     least: f32,
-    /// Whether each has the same stake.
+    /// Every stake is 1, else the weight.
     is_counted: bool,
 }
 
