@@ -1,8 +1,10 @@
 //! Operations that CubeCL devices (CUDA, Vulkan and the others of wgpu) have kernels for.
 //!
-//! The kernels stand beside their operations. Here is how they are reached: Burn runs operations
-//! of its own lazily, as one stream that it fuses, and these methods put ours into that stream.
+//! The kernels stand beside their operations; [`launch`] says which is whose. Here is how they are
+//! reached: Burn runs operations of its own lazily, as one stream that it fuses, and these methods put
+//! ours into that stream.
 
+mod launch;
 pub(super) mod rows;
 pub(super) mod squares;
 pub(super) mod sums;
@@ -12,15 +14,12 @@ use burn::backend::fusion::custom::TensorSpec;
 use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Backend, backend_extension};
 use burn::tensor::{DType, Device, Shape};
-use burn_cubecl::CubeBackend;
 use burn_cubecl::kernel::into_contiguous;
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::ir::ElemType;
 
-use super::decode_state::cube::{launch_advance, launch_begin};
 use super::draw::Drawing;
-use super::prefix_attention::{Heads, flash, weights};
-use super::{decode_attention, draw, rms_norm, rotary, swiglu};
+use super::prefix_attention::Heads;
 
 /// True if kernels of CubeCL run on `device`.
 pub(super) fn is_cube(device: &Device) -> bool {
@@ -98,7 +97,7 @@ pub trait FusedOps: Backend {
         dtype: DType,
     ) -> (FloatTensor<Self>, FloatTensor<Self>);
 
-    /// As [`rms_norm::cube::launch_backward`].
+    /// As [`super::rms_norm::cube::launch_backward`].
     #[fusion(meta = |x, gamma, _, _, strips| {
         let parts = [*strips, gamma.shape[0]];
         (x.clone(), TensorSpec::new(parts.into(), DType::F32))
@@ -115,7 +114,7 @@ pub trait FusedOps: Backend {
     #[fusion(dtype = DType::F32, shape = [cubes].into())]
     fn squares(a: FloatTensor<Self>, cubes: usize) -> FloatTensor<Self>;
 
-    /// As [`swiglu::cube::launch`].
+    /// As [`super::swiglu::cube::launch`].
     #[fusion(meta = |gate, _, up_start, dtype| {
         let shape = [gate.shape[0], gate.shape[1] - up_start];
         TensorSpec::new(shape.into(), *dtype)
@@ -159,7 +158,7 @@ pub trait FusedOps: Backend {
         heads: Heads,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
 
-    /// As [`weights::cube::probs`], of scores `[n, Hkv, g * T, S]`.
+    /// As [`super::prefix_attention::weights::cube::probs`], of scores `[n, Hkv, g * T, S]`.
     #[fusion(meta = |scores, _, _, _| scores.clone())]
     fn attention_probs(
         scores: FloatTensor<Self>,
@@ -168,7 +167,7 @@ pub trait FusedOps: Backend {
         scale: f32,
     ) -> FloatTensor<Self>;
 
-    /// Weights and the gradient of the scores `[n, Hkv, g * T, S]`, as [`weights::cube::backward`].
+    /// Weights and the gradient of the scores `[n, Hkv, g * T, S]`, as [`super::prefix_attention::weights::cube::backward`].
     #[fusion(meta = |scores, _, _, _, _| (scores.clone(), scores.clone()))]
     fn attention_probs_backward(
         scores: FloatTensor<Self>,
@@ -178,7 +177,7 @@ pub trait FusedOps: Backend {
         scale: f32,
     ) -> (FloatTensor<Self>, FloatTensor<Self>);
 
-    /// As [`flash::forward`], with the tables of a layout.
+    /// As [`super::prefix_attention::flash::forward`], with the tables of a layout.
     #[fusion(meta = |queries, _, _, _, _, _, _| queries.clone())]
     fn flash_attention(
         queries: FloatTensor<Self>,
@@ -190,7 +189,7 @@ pub trait FusedOps: Backend {
         scale: f32,
     ) -> FloatTensor<Self>;
 
-    /// Gradients of queries, keys and values, as [`flash::backward`].
+    /// Gradients of queries, keys and values, as [`super::prefix_attention::flash::backward`].
     #[allow(clippy::too_many_arguments)] // each tensor has to be one
     #[fusion(meta = |queries, keys, values, _, _, _, _, _| {
         let float = |it: &TensorSpec| TensorSpec::new(it.shape.clone(), DType::F32);
@@ -207,7 +206,7 @@ pub trait FusedOps: Backend {
         scale: f32,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
 
-    /// As [`rotary::cube::turn`], with a result of type `dtype`.
+    /// As [`super::rotary::cube::turn`], with a result of type `dtype`.
     #[fusion(meta = |x, _, _, _, dtype| TensorSpec::new(x.shape.clone(), *dtype))]
     fn turn(
         x: FloatTensor<Self>,
@@ -259,186 +258,4 @@ pub trait FusedOps: Backend {
 
 fn rows_of_three(rows: &Shape) -> Shape {
     [rows[0], 3].into()
-}
-
-impl FusedOps for CubeBackend {
-    fn draw(
-        logits: FloatTensor<Self>,
-        uniforms: FloatTensor<Self>,
-        drawing: Drawing,
-    ) -> FloatTensor<Self> {
-        draw::cube::launch(logits, uniforms, drawing)
-    }
-
-    fn project_and_draw(
-        hidden: FloatTensor<Self>,
-        weight: FloatTensor<Self>,
-        uniforms: FloatTensor<Self>,
-        inverse_temperature: f32,
-        is_greedy: bool,
-    ) -> FloatTensor<Self> {
-        draw::head::launch(hidden, weight, uniforms, inverse_temperature, is_greedy)
-    }
-
-    fn rms_norm(
-        x: FloatTensor<Self>,
-        gamma: FloatTensor<Self>,
-        eps: f32,
-        dtype: DType,
-    ) -> FloatTensor<Self> {
-        rms_norm::cube::launch(x, gamma, eps, dtype)
-    }
-
-    fn add_rms_norm(
-        x: FloatTensor<Self>,
-        delta: FloatTensor<Self>,
-        gamma: FloatTensor<Self>,
-        eps: f32,
-        dtype: DType,
-    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
-        rms_norm::cube::launch_add(x, delta, gamma, eps, dtype)
-    }
-
-    fn rms_norm_backward(
-        x: FloatTensor<Self>,
-        gamma: FloatTensor<Self>,
-        grad: FloatTensor<Self>,
-        eps: f32,
-        strips: usize,
-    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
-        rms_norm::cube::launch_backward(x, gamma, grad, eps, strips)
-    }
-
-    fn squares(a: FloatTensor<Self>, cubes: usize) -> FloatTensor<Self> {
-        squares::launch(a, cubes)
-    }
-
-    fn swiglu(
-        gate: FloatTensor<Self>,
-        up: FloatTensor<Self>,
-        up_start: usize,
-        dtype: DType,
-    ) -> FloatTensor<Self> {
-        swiglu::cube::launch(gate, up, up_start, dtype)
-    }
-
-    fn swiglu_backward(
-        gate: FloatTensor<Self>,
-        up: FloatTensor<Self>,
-        grad: FloatTensor<Self>,
-        dtype: DType,
-    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
-        swiglu::cube::launch_backward([gate, up, grad], dtype)
-    }
-
-    fn decode_attention(
-        projected: FloatTensor<Self>,
-        cos: FloatTensor<Self>,
-        sin: FloatTensor<Self>,
-        prompt_keys: FloatTensor<Self>,
-        prompt_values: FloatTensor<Self>,
-        own_keys: FloatTensor<Self>,
-        own_values: FloatTensor<Self>,
-        spans: IntTensor<Self>,
-        heads: Heads,
-    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
-        let operands = decode_attention::cube::Operands {
-            projected,
-            rotation: [cos, sin],
-            prompts: [prompt_keys, prompt_values],
-            own: [own_keys, own_values],
-            spans,
-        };
-        decode_attention::cube::launch(operands, heads)
-    }
-
-    fn attention_probs(
-        scores: FloatTensor<Self>,
-        lengths: IntTensor<Self>,
-        group: u32,
-        scale: f32,
-    ) -> FloatTensor<Self> {
-        weights::cube::launch(scores, lengths, group, scale)
-    }
-
-    fn attention_probs_backward(
-        scores: FloatTensor<Self>,
-        d_probs: FloatTensor<Self>,
-        lengths: IntTensor<Self>,
-        group: u32,
-        scale: f32,
-    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
-        weights::cube::launch_backward(scores, d_probs, lengths, group, scale)
-    }
-
-    fn flash_attention(
-        queries: FloatTensor<Self>,
-        keys: FloatTensor<Self>,
-        values: FloatTensor<Self>,
-        rows: IntTensor<Self>,
-        tiles: IntTensor<Self>,
-        heads: Heads,
-        scale: f32,
-    ) -> FloatTensor<Self> {
-        flash::launch([queries, keys, values], [rows, tiles], heads, scale)
-    }
-
-    fn flash_attention_backward(
-        queries: FloatTensor<Self>,
-        keys: FloatTensor<Self>,
-        values: FloatTensor<Self>,
-        grad: FloatTensor<Self>,
-        rows: IntTensor<Self>,
-        tiles: IntTensor<Self>,
-        heads: Heads,
-        scale: f32,
-    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
-        let inputs = [queries, keys, values];
-        flash::launch_backward(inputs, grad, [rows, tiles], heads, scale)
-    }
-
-    fn turn(
-        x: FloatTensor<Self>,
-        cos: FloatTensor<Self>,
-        sin: FloatTensor<Self>,
-        sign: f32,
-        dtype: DType,
-    ) -> FloatTensor<Self> {
-        rotary::cube::launch(x, [cos, sin], sign, dtype)
-    }
-
-    fn begin_rows(
-        given: IntTensor<Self>,
-        numbers: FloatTensor<Self>,
-        tokens: IntTensor<Self>,
-        spans: IntTensor<Self>,
-        uniform: FloatTensor<Self>,
-        uniforms: FloatTensor<Self>,
-        draws: FloatTensor<Self>,
-    ) -> (
-        IntTensor<Self>,
-        IntTensor<Self>,
-        FloatTensor<Self>,
-        FloatTensor<Self>,
-        FloatTensor<Self>,
-    ) {
-        let edited = [tokens, spans, uniform, uniforms, draws];
-        launch_begin([given, numbers], edited).into()
-    }
-
-    fn advance_rows(
-        drawn: FloatTensor<Self>,
-        uniforms: FloatTensor<Self>,
-        tokens: IntTensor<Self>,
-        spans: IntTensor<Self>,
-        uniform: FloatTensor<Self>,
-        draws: FloatTensor<Self>,
-    ) -> (
-        IntTensor<Self>,
-        IntTensor<Self>,
-        FloatTensor<Self>,
-        FloatTensor<Self>,
-    ) {
-        launch_advance([drawn, uniforms], [tokens, spans, uniform, draws]).into()
-    }
 }
