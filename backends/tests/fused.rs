@@ -182,6 +182,41 @@ fn draws_with_a_vocabulary_are_those_of_the_cpu() {
     });
 }
 
+/// Where no logit is in memory; a product that is tuned for its rows may add up in another order.
+#[test]
+fn a_draw_with_a_vocabulary_has_the_same_bits_alone() {
+    on_every_device(|kind, device| {
+        if PrecisionChoice::Auto.resolve(kind, device) != Ok(Precision::Bf16) {
+            return;
+        }
+        let (rows, width, vocab) = (150, 96, 700);
+        let head = Projection {
+            weight: noise([vocab, width], 1, device),
+            bias: None,
+        };
+        let drawing = Drawing::at(0.7, Filters::default());
+        let hidden = noise([rows, width], 2, device);
+        let uniforms = (noise([rows, 1], 3, device) + 1.0) * 0.499_999;
+        let of = |first: usize, count: usize| {
+            let own = |x: &Tensor<2>| x.clone().narrow(0, first, count);
+            let (hidden, uniforms) = (own(&hidden), own(&uniforms));
+            values(project_and_draw(
+                hidden,
+                &head,
+                uniforms,
+                &drawing,
+                Precision::Bf16,
+            ))
+        };
+        let all = of(0, rows);
+        // One, two and four planes one below the other.
+        for (first, count) in [(41, 1), (20, 50), (10, 140)] {
+            let found = of(first, count);
+            assert_eq!(found, all[3 * first..][..3 * count], "{kind}: {count} rows");
+        }
+    });
+}
+
 #[test]
 fn draws_with_a_vocabulary_end_at_tokens_with_weight() {
     on_every_device(|kind, device| {
