@@ -69,9 +69,13 @@ fn assert_draws(
     let [rows, vocab] = logits(device).dims();
     let what = format!("{rows} x {vocab}, {drawing:?}");
     let (found, expected) = (on(device), on(&Device::flex()));
+    assert_same_draws(kind, &what, &found, &expected);
+}
+
+fn assert_same_draws(kind: BackendKind, what: &str, found: &[f32], expected: &[f32]) {
     for (found, expected) in found.chunks(3).zip(expected.chunks(3)) {
         assert_eq!(found[0], expected[0], "{kind}: {what}: token");
-        assert_close(kind, &what, &found[1..], &expected[1..], 1e-5);
+        assert_close(kind, what, &found[1..], &expected[1..], 1e-5);
     }
 }
 
@@ -173,10 +177,7 @@ fn draws_with_a_vocabulary_are_those_of_the_cpu() {
                 let what = format!("{rows} x {width} x {vocab}, {drawing:?}");
                 let found = on(device, precision);
                 let expected = on(&Device::flex(), Precision::F32);
-                for (found, expected) in found.chunks(3).zip(expected.chunks(3)) {
-                    assert_eq!(found[0], expected[0], "{kind}: {what}: token");
-                    assert_close(kind, &what, &found[1..], &expected[1..], 1e-5);
-                }
+                assert_same_draws(kind, &what, &found, &expected);
             }
         }
     });
