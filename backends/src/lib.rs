@@ -35,7 +35,7 @@ pub use error::{BackendError, NoPrecision, ThreadsError};
 pub use facts::{DeviceFacts, is_host};
 pub use kind::{BackendKind, UnknownBackend, compiled};
 pub use memory::{
-    DeviceMemory, OutOfMemory, catch_out_of_memory, device_memory, hand_back_memory, total_memory,
+    DeviceMemory, OutOfMemory, catch_shortage, device_memory, hand_back_memory, total_memory,
 };
 pub use open::device;
 pub use precision::PrecisionChoice;

@@ -63,7 +63,7 @@ impl Ear for Shortages {
 }
 
 /// Runs `work`, which ends with a read of all that it computed, and reports if the device ran out
-/// of memory meanwhile. Any other panic goes on.
+/// of memory meanwhile, by whatever but an error. Any other panic goes on.
 ///
 /// Backends report a failed allocation late: by a panic in the read of a result that was never
 /// written, or on a thread of their own. An error that `work` returns instead of panicking is
@@ -72,7 +72,7 @@ impl Ear for Shortages {
 /// # Errors
 /// If memory ran out. The tensors that `work` made are not to be used; dropped, the device is as it
 /// was before.
-pub fn catch_out_of_memory<T>(work: impl FnOnce() -> T) -> Result<T, OutOfMemory> {
+fn catch_out_of_memory<T>(work: impl FnOnce() -> T) -> Result<T, OutOfMemory> {
     let heard = hear(Shortages, work);
     let taken = heard.words.iter().find_map(|it| OutOfMemory::in_text(it));
     match (heard.outcome, taken) {
@@ -83,6 +83,24 @@ pub fn catch_out_of_memory<T>(work: impl FnOnce() -> T) -> Result<T, OutOfMemory
             Some(shortage) => Err(shortage),
             None => resume_unwind(payload),
         },
+    }
+}
+
+/// Runs `work`, which ends with a read of all that it computed, and reports if the device ran out of memory
+/// meanwhile, by a panic or by an error, in whose `words` it then stands. Any other panic goes on.
+///
+/// # Errors
+/// If memory ran out; any other error of `work` is the value. The tensors that `work` made are not to be
+/// used; dropped, the device is as it was before.
+pub fn catch_shortage<T, E>(
+    work: impl FnOnce() -> Result<T, E>,
+    words: impl Fn(&E) -> String,
+) -> Result<Result<T, E>, OutOfMemory> {
+    let found = catch_out_of_memory(work)?;
+    let error = found.as_ref().err();
+    match error.and_then(|error| OutOfMemory::in_text(&words(error))) {
+        Some(shortage) => Err(shortage),
+        None => Ok(found),
     }
 }
 

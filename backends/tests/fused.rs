@@ -110,6 +110,14 @@ fn filtered_draws_are_those_of_the_cpu() {
     });
 }
 
+/// These tokens, the first drawn from three with the same weight.
+fn assert_thirds(kind: BackendKind, found: &[f32], tokens: &[f32]) {
+    let drawn: Vec<f32> = found.chunks(3).map(|row| row[0]).collect();
+    assert_eq!(drawn, tokens, "{kind}");
+    let expected = [-3f32.ln(), 3f32.ln()];
+    assert_close(kind, "log-prob", &found[1..3], &expected, 1e-6);
+}
+
 #[test]
 fn the_ends_of_the_distribution_are_drawn_from_tokens_with_weight() {
     on_every_device(|kind, device| {
@@ -124,15 +132,7 @@ fn the_ends_of_the_distribution_are_drawn_from_tokens_with_weight() {
         let uniforms = Tensor::<2>::from_floats([[0.0], [0.5], [0.999_999_94], [0.2]], device);
         let drawing = Drawing::at(1.0, Filters::default());
         let found = values(draw(logits, uniforms, &drawing));
-        let tokens: Vec<f32> = found.chunks(3).map(|row| row[0]).collect();
-        assert_eq!(tokens, [5.0, 8191.0, 8300.0, NO_TOKEN], "{kind}");
-        assert_close(
-            kind,
-            "log-prob",
-            &found[1..3],
-            &[-3f32.ln(), 3f32.ln()],
-            1e-6,
-        );
+        assert_thirds(kind, &found, &[5.0, 8191.0, 8300.0, NO_TOKEN]);
     });
 }
 
@@ -254,15 +254,7 @@ fn draws_with_a_vocabulary_end_at_tokens_with_weight() {
         let drawing = Drawing::at(1.0, Filters::default());
         let found = project_and_draw(tensor(&hidden), &head, uniforms, &drawing, precision);
         let found = values(found);
-        let tokens: Vec<f32> = found.chunks(3).map(|row| row[0]).collect();
-        assert_eq!(tokens, [5.0, 63.0, 8990.0, NO_TOKEN, NO_TOKEN], "{kind}");
-        assert_close(
-            kind,
-            "log-prob",
-            &found[1..3],
-            &[-3f32.ln(), 3f32.ln()],
-            1e-6,
-        );
+        assert_thirds(kind, &found, &[5.0, 63.0, 8990.0, NO_TOKEN, NO_TOKEN]);
     });
 }
 

@@ -4,19 +4,15 @@
 
 use burn::tensor::{Device, Tensor};
 use rlvr_backends::{
-    BackendKind, OutOfMemory, catch_out_of_memory, compiled, device, device_memory,
-    hand_back_memory, total_memory,
+    BackendKind, OutOfMemory, catch_shortage, compiled, device, device_memory, hand_back_memory,
+    total_memory,
 };
 
 /// What a read gives, or the shortage that the device reported.
 fn read(value: impl FnOnce() -> Tensor<1>) -> Result<f32, OutOfMemory> {
-    match catch_out_of_memory(|| value().try_into_vec_as::<f32>())? {
-        Ok(values) => Ok(values[0]),
-        Err(error) => {
-            let text = format!("{error:?}");
-            Err(OutOfMemory::in_text(&text).unwrap_or_else(|| panic!("{text}")))
-        }
-    }
+    let words = |error: &_| format!("{error:?}");
+    let found = catch_shortage(|| value().try_into_vec_as::<f32>(), words)?;
+    Ok(found.expect("a shortage is an error, and nothing else")[0])
 }
 
 /// A sum row by row: llvmpipe ends a loop after 65,535 turns, and with it that of one long row.

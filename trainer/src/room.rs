@@ -5,7 +5,7 @@
 //! run again from its first row: a backend may report a shortage only when the gradients are read.
 
 use burn::tensor::{Device, TensorReadError};
-use rlvr_backends::{OutOfMemory, catch_out_of_memory, hand_back_memory};
+use rlvr_backends::{OutOfMemory, catch_shortage, hand_back_memory};
 use thiserror::Error;
 
 use crate::batch::{Row, largest_divisible, microbatches};
@@ -70,13 +70,9 @@ impl MicroBatchLimit {
         mut attempt: impl FnMut(usize) -> Result<T, TensorReadError>,
     ) -> Result<T, UpdateError> {
         loop {
-            let found = catch_out_of_memory(|| attempt(self.max_tokens));
+            let found = catch_shortage(|| attempt(self.max_tokens), |error| format!("{error:?}"));
             let shortage = match found {
-                Ok(Ok(found)) => return Ok(found),
-                Ok(Err(error)) => match OutOfMemory::in_text(&format!("{error:?}")) {
-                    Some(shortage) => shortage,
-                    None => return Err(error.into()),
-                },
+                Ok(found) => return Ok(found?),
                 Err(shortage) => shortage,
             };
             self.lower(rows, shortage)?;
@@ -128,12 +124,8 @@ impl MicroBatchLimit {
 /// # Errors
 /// If the command fails.
 pub fn with_device_memory<T>(command: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
-    let shortage = match catch_out_of_memory(command) {
-        Ok(Ok(value)) => return Ok(value),
-        Ok(Err(failure)) => match OutOfMemory::in_text(&failure.whole_chain()) {
-            Some(shortage) => shortage,
-            None => return Err(failure),
-        },
+    let shortage = match catch_shortage(command, Failure::whole_chain) {
+        Ok(found) => return found,
         Err(shortage) => shortage,
     };
     Err(Failure::run(format!(

@@ -4,7 +4,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use burn::tensor::Device;
-use rlvr_backends::{OutOfMemory, catch_out_of_memory, hand_back_memory};
+use rlvr_backends::{catch_shortage, hand_back_memory};
 
 use super::{RolloutConfig, RolloutError};
 use crate::policy::cache::CacheShape;
@@ -64,12 +64,8 @@ impl Room {
         loop {
             let rollout = self.limits().within(rollout);
             let caches = shapes(&rollout)?;
-            let found = catch_out_of_memory(|| attempt(&rollout, &caches));
+            let found = catch_shortage(|| attempt(&rollout, &caches), RolloutError::to_string);
             let shortage = match found {
-                Ok(Err(error)) => match OutOfMemory::in_text(&error.to_string()) {
-                    Some(shortage) => shortage,
-                    None => return Err(error),
-                },
                 Ok(found) => return found,
                 Err(shortage) => shortage,
             };

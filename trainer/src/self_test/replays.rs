@@ -52,7 +52,7 @@ pub(super) fn replays(session: &Session, policy: &Decoder) -> Result<Vec<Check>,
 /// Several completions of each of the first prompts.
 ///
 /// # Errors
-/// If the engine fails, or warns of a recording.
+/// If the engine fails or warns.
 pub(super) fn roll_out(
     session: &Session,
     policy: &Decoder,
